@@ -1,0 +1,87 @@
+"""MusicLM: codes, prefix and score lanes in, logits of the next delayed frame out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from audiogen.config import Config
+from audiogen.interfaces import Condition
+from audiogen.lm.conditioning import PrefixEncoder
+from audiogen.lm.score import NUM_LANES
+from audiogen.lm.transformer import KVState, Transformer, TransformerConfig
+from audiogen.storage import Storage, fill_module, load_weights, save_weights
+
+
+class MusicLMConfig(Config):
+    """Sizes of a MusicLM; `num_codebooks` and `codebook_size` are the codec's."""
+
+    num_codebooks: int = Field(default=12, gt=0)
+    codebook_size: int = Field(default=1024, gt=1)
+    code_dim: int = 96
+    """width of a code's embedding before it is projected"""
+    frame_rate: float = 25.0
+    transformer: TransformerConfig = TransformerConfig()
+
+    @property
+    def pad(self) -> int:
+        """the code that stands for none"""
+        return self.codebook_size
+
+
+class MusicLM(nn.Module):
+    """Implements `audiogen.interfaces.LanguageModel`. Stateless; a stream's state is the caller's."""
+
+    def __init__(self, config: MusicLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, books, size = config.transformer.dim, config.num_codebooks, config.codebook_size
+        self.codes = nn.Embedding(books * (size + 1), config.code_dim)
+        self.codes_in = nn.Linear(books * config.code_dim, dim, bias=False)
+        self.lanes_in = nn.Sequential(nn.Linear(NUM_LANES, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.prefix = PrefixEncoder(dim)
+        self.transformer = Transformer(config.transformer)
+        self.heads = nn.Linear(dim, books * size, bias=False)
+        self.register_buffer("offsets", torch.arange(books) * (size + 1), persistent=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                nn.init.normal_(weight, std=0.02 if "down" not in name and "out" not in name else 0.01)
+
+    def save(self, folder: str | Path, storage: Storage) -> None:
+        """Write a model folder."""
+        save_weights(folder, "music_lm", self.config.model_dump(mode="json"), self.state_dict(), storage)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> MusicLM:
+        """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
+        config, tensors = load_weights(folder, "music_lm")
+        model = cls(MusicLMConfig.build(config, f"{folder}/config.json"))
+        fill_module(model, tensors, folder)
+        return model.eval().requires_grad_(False)
+
+    def _embed(self, codes: Tensor, lanes: Tensor) -> Tensor:
+        """Codes `[B, K, T]`, lanes `[B, T, N]` → `[B, T, D]`."""
+        tokens = self.codes(codes.transpose(1, 2) + self.offsets)
+        return self.codes_in(tokens.flatten(2)) + self.lanes_in(lanes.to(tokens.dtype))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.heads(hidden).unflatten(2, (self.config.num_codebooks, -1)).transpose(1, 2)
+
+    def forward(self, codes: Tensor, condition: Condition) -> Tensor:
+        """Delayed codes `[B, K, T]` of the positions before each, condition → logits `[B, K, T, V]`."""
+        return self._logits(self.transformer(self._embed(codes, condition.lanes), condition.prefix))
+
+    def init_state(self, prefix: Tensor) -> KVState:
+        """Prefix `[B, L, D]` → the state before the first position."""
+        return self.transformer.init_state(prefix)
+
+    def set_prefix(self, prefix: Tensor, state: KVState) -> None:
+        """Swap the prompt of a running stream."""
+        self.transformer.set_prefix(prefix, state)
+
+    def step(self, codes: Tensor, lanes: Tensor, state: KVState) -> Tensor:
+        """Codes `[B, K, 1]`, lanes `[B, 1, N]`, state → logits `[B, K, 1, V]`; the state advances by one."""
+        return self._logits(self.transformer.step(self._embed(codes, lanes), state))

@@ -1,0 +1,188 @@
+"""A decoder-only Transformer whose prefix stays apart: RMSNorm, SwiGLU, partial RoPE, grouped queries, sliding window.
+
+The prefix attends to itself only, so its keys and values do not depend on the frames and can be swapped mid-stream.
+Half of each head is rotated (Su et al. 2021); prefix keys are zero there, so no frame is near to or far from the
+prefix, however long the stream. Grouped-query attention: Ainslie et al. 2023; SwiGLU: Shazeer 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen.config import Config
+
+
+class TransformerConfig(Config):
+    """Sizes of the Transformer."""
+
+    dim: int = 384
+    depth: int = 8
+    heads: int = 6
+    kv_heads: int = 2
+    hidden: int = 1024
+    window_frames: int = 512
+    rope_base: float = 10_000.0
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    def model_post_init(self, context: object, /) -> None:
+        if self.dim % self.heads or self.heads % self.kv_heads or self.head_dim % 4:
+            raise ValueError(
+                f"dim {self.dim} must be heads {self.heads} times a multiple of 4, and heads a multiple of kv_heads "
+                f"{self.kv_heads}"
+            )
+
+
+@dataclass
+class KVState:
+    """Keys and values `[B, kv_heads, L + window, head_dim]` a layer: the prefix first, then a ring of frames."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    prefix_length: int
+    position: int = 0
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.head_dim
+        self.qkv = nn.Linear(config.dim, (config.heads + 2 * config.kv_heads) * size, bias=False)
+        self.out = nn.Linear(config.dim, config.dim, bias=False)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[B, T, D]` → queries `[B, H, T, hd]`, keys and values `[B, KV, T, hd]`, not rotated."""
+        config = self.config
+        parts = self.qkv(x).unflatten(2, (-1, config.head_dim)).transpose(1, 2)
+        return parts.split((config.heads, config.kv_heads, config.kv_heads), 1)  # type: ignore[return-value]
+
+
+class Block(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.RMSNorm(config.dim, eps=1e-6), Attention(config)
+        self.norm2 = nn.RMSNorm(config.dim, eps=1e-6)
+        self.gate_up = nn.Linear(config.dim, 2 * config.hidden, bias=False)
+        self.down = nn.Linear(config.hidden, config.dim, bias=False)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class Transformer(nn.Module):
+    """Hidden states of frames under a prefix; `step` repeated equals `forward`."""
+
+    frequencies: Tensor
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        pairs = config.head_dim // 4
+        frequencies = config.rope_base ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def _apply(self, fn: object, recurse: bool = True) -> Transformer:
+        frequencies = self.frequencies  # angles stay in float64 whatever the weights become
+        super()._apply(fn, recurse)  # type: ignore[arg-type]
+        self.frequencies = frequencies.to(self.norm.weight.device)
+        return self
+
+    def _turns(self, start: int, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """cos and sin of the angles of positions, `[count, head_dim / 4]`; float64 until the last moment."""
+        positions = torch.arange(start, start + count, dtype=torch.float64, device=self.frequencies.device)
+        angles = positions[:, None] * self.frequencies
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+    def forward(self, x: Tensor, prefix: Tensor) -> Tensor:
+        """Frames `[B, T, D]` from position 0, prefix `[B, L, D]` → hidden states `[B, T, D]`."""
+        length, frames = prefix.shape[1], x.shape[1]
+        cos, sin = self._turns(0, frames, torch.float32)
+        mask = self._mask(length, frames, x.device)
+        h = torch.cat([prefix, x], 1)
+        group = self.config.heads // self.config.kv_heads
+        for block in self.blocks:
+            q, k, v = block.attention.project(block.norm1(h))  # type: ignore[operator, union-attr]
+            q = torch.cat([q[:, :, :length], _rotate(q[:, :, length:], cos, sin)], 2)
+            k = torch.cat([_blank(k[:, :, :length]), _rotate(k[:, :, length:], cos, sin)], 2)
+            k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+            mixed = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=mask)
+            h = h + block.attention.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[union-attr, operator]
+            h = block.feed_forward(h)  # type: ignore[operator]
+        return self.norm(h[:, length:])
+
+    def _mask(self, length: int, frames: int, device: torch.device) -> Tensor:
+        """True where a query (row) may look: prefix to prefix, frames to the prefix and back over the window."""
+        position = torch.arange(-length, frames, device=device)
+        query, key = position[:, None], position[None]
+        near = (key <= query) & (key > query - self.config.window_frames)
+        return (key < 0) | ((query >= 0) & near)
+
+    def init_state(self, prefix: Tensor) -> KVState:
+        """Prefix `[B, L, D]` → state before the first frame."""
+        config, (batch, length, _) = self.config, prefix.shape
+        shape = (batch, config.kv_heads, length + config.window_frames, config.head_dim)
+        state = KVState(
+            [prefix.new_zeros(shape) for _ in self.blocks], [prefix.new_zeros(shape) for _ in self.blocks], length
+        )
+        self.set_prefix(prefix, state)
+        return state
+
+    def set_prefix(self, prefix: Tensor, state: KVState) -> None:
+        """Put the keys and values of another prefix of the same length in place; the frames stay."""
+        h, length = prefix, state.prefix_length
+        for block, keys, values in zip(self.blocks, state.keys, state.values, strict=True):
+            q, k, v = block.attention.project(block.norm1(h))  # type: ignore[operator, union-attr]
+            keys[:, :, :length], values[:, :, :length] = _blank(k), v
+            mixed = _grouped(q, keys[:, :, :length], values[:, :, :length])
+            h = h + block.attention.out(mixed)  # type: ignore[union-attr, operator]
+            h = block.feed_forward(h)  # type: ignore[operator]
+
+    def step(self, x: Tensor, state: KVState) -> Tensor:
+        """One frame `[B, 1, D]` → hidden state `[B, 1, D]`; the state advances by one."""
+        window, length = self.config.window_frames, state.prefix_length
+        slot = length + state.position % window
+        filled = length + min(state.position + 1, window)
+        cos, sin = self._turns(state.position, 1, x.dtype)
+        h = x
+        for block, keys, values in zip(self.blocks, state.keys, state.values, strict=True):
+            q, k, v = block.attention.project(block.norm1(h))  # type: ignore[operator, union-attr]
+            keys[:, :, slot : slot + 1], values[:, :, slot : slot + 1] = _rotate(k, cos, sin), v
+            mixed = _grouped(_rotate(q, cos, sin), keys[:, :, :filled], values[:, :, :filled])
+            h = h + block.attention.out(mixed)  # type: ignore[union-attr, operator]
+            h = block.feed_forward(h)  # type: ignore[operator]
+        state.position += 1
+        return self.norm(h)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the second half of each head: `[..., T, hd]`, cos and sin `[T, hd / 4]`."""
+    plain, turned = x.chunk(2, -1)
+    a, b = turned.chunk(2, -1)
+    return torch.cat([plain, (a * cos - b * sin).to(x.dtype), (a * sin + b * cos).to(x.dtype)], -1)
+
+
+def _blank(keys: Tensor) -> Tensor:
+    """Prefix keys: zero where frames are rotated."""
+    half = keys.shape[-1] // 2
+    return torch.cat([keys[..., :half], torch.zeros_like(keys[..., half:])], -1)
+
+
+def _grouped(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention without a mask, `[B, H, T, hd]` over `[B, KV, N, hd]` → `[B, T, H · hd]`.
+
+    The group is folded into the query length: with `enable_gqa` PyTorch leaves its fast path, ten times slower in bf16.
+    """
+    batch, heads, frames, size = q.shape
+    folded = q.reshape(batch, keys.shape[1], -1, size)
+    mixed = F.scaled_dot_product_attention(folded, keys, values)
+    return mixed.reshape(batch, heads, frames, size).transpose(1, 2).flatten(2)

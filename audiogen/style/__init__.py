@@ -1,0 +1,1 @@
+"""Prompt text → attributes, and the planner: attributes → score."""
