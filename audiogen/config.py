@@ -30,7 +30,9 @@ class Config(BaseModel):
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise AudiogenError(f"{path}: there is no such configuration file") from None
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise AudiogenError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValueError as error:  # not TOML, or not even UTF-8
             raise AudiogenError(f"{path}: not valid TOML: {error}") from None
         for override in overrides or []:
             _apply(values, override)

@@ -30,6 +30,7 @@ def save_weights(
     folder: str | Path, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], storage: Storage
 ) -> None:
     """Write `tensors` (float32) and `config` of a model of `kind` as `folder`, replacing what was there."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -54,11 +55,9 @@ def save_weights(
             save_file(shard, beside / name)
         told = {"format": _FORMAT, "kind": kind, "storage": storage, "shards": names, "config": dict(config)}
         write_json(beside / "config.json", told)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(beside, folder)
-    except OSError as error:
-        raise AudiogenError(f"{folder}: the model could not be written: {error.strerror or error}") from error
+        replace_folder(beside, folder)
+    except (OSError, SafetensorError) as error:
+        raise AudiogenError(f"{folder}: the model could not be written: {error}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -70,7 +69,7 @@ def load_weights(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[st
 
     folder = Path(folder)
     told = read_json(folder / "config.json")
-    if not isinstance(told, dict) or told.get("kind") != kind or told.get("format") != _FORMAT:
+    if not isinstance(told, dict) or told.get("kind") != kind or told.get("format") != _FORMAT or {"shards", "config"} - told.keys():
         raise AudiogenError(f"{folder}: not a {kind} of format {_FORMAT}, as its config.json would say")
     packed: dict[str, Tensor] = {}
     for name in told["shards"]:
@@ -109,6 +108,19 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name}{list(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def replace_folder(beside: Path, final: Path) -> None:
+    """Give the finished folder `beside` the name `final`; a folder of that name goes only when the new one is there."""
+    for path in beside.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(beside, final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_json(path: Path) -> Any:

@@ -66,7 +66,7 @@ def master(
     """The piece at `target_lufs` integrated with peaks at most `ceiling_db` dBFS; float32, same shape. Silence stays.
 
     The limiter takes away a little loudness; where it took more than 0.1 dB of the energy the gain is raised once by
-    what it took.
+    what it took. Audio that is nearly all peaks (a lone wood block) stays quieter than asked, not squashed.
     """
     samples = _checked(samples)
     loudness = integrated_lufs(samples, sample_rate)

@@ -110,6 +110,10 @@ class ResidualVectorQuantizer(nn.Module):
             sums[dead] = fresh * counts.mean()
         self.codebooks[level] = sums / counts.clamp_min(1e-6)[:, None]
 
+    def _count(self, index: Tensor) -> Tensor:
+        """How often each entry occurs in `index`, float32 `[V]`."""
+        return torch.zeros(self.codebook_size, device=index.device).index_add_(0, index, torch.ones_like(index).float())
+
     @torch.no_grad()
     def start_from(self, latents: Tensor, rounds: int = 8) -> None:
         """Set every codebook by k-means over `[N, D]` latents, level after level. N must be at least V."""
@@ -120,7 +124,7 @@ class ResidualVectorQuantizer(nn.Module):
             centres = residual[torch.randperm(residual.shape[0])[: self.codebook_size]].clone()
             for _ in range(rounds):
                 index = self._nearest(residual, centres)
-                count = torch.zeros(self.codebook_size).index_add_(0, index, torch.ones(len(index)))
+                count = self._count(index)
                 total = torch.zeros_like(centres).index_add_(0, index, residual)
                 filled = count > 0
                 centres[filled] = total[filled] / count[filled, None]
@@ -128,7 +132,7 @@ class ResidualVectorQuantizer(nn.Module):
                 if empty:
                     centres[~filled] = residual[torch.randperm(residual.shape[0])[:empty]]
             index = self._nearest(residual, centres)
-            count = torch.zeros(self.codebook_size).index_add_(0, index, torch.ones(len(index))).clamp_min(0.5)
+            count = self._count(index).clamp_min(0.5)
             count *= 1.0 / count.mean()
             self.codebooks[level], self.counts[level] = centres, count
             self.sums[level] = centres * count[:, None]

@@ -19,6 +19,7 @@ from audiogen.codec.layers import ConvNeXtStack, State
 from audiogen.codec.quantizer import Quantized, ResidualVectorQuantizer
 from audiogen.codec.streaming import BlockEncoder, FrameDecoder
 from audiogen.config import Config
+from audiogen.interfaces import AudiogenError
 from audiogen.storage import Storage, fill_module, fingerprint, load_weights, save_weights
 
 
@@ -192,7 +193,7 @@ class SpectralCodec(nn.Module):
         return torch.cat([late[:, :, 3 * self.config.short_hop :], rest], 2), quantized
 
     def _unquantized(self, latents: Tensor) -> Quantized:
-        codes = torch.zeros(latents.shape[0], self.num_codebooks, latents.shape[1], dtype=torch.long)
+        codes = latents.new_zeros(latents.shape[0], self.num_codebooks, latents.shape[1], dtype=torch.long)
         return Quantized(latents, codes, latents.float().square().mean())
 
     def _finish(self, state: DecoderState) -> Tensor:
@@ -230,7 +231,9 @@ class SpectralCodec(nn.Module):
 
         Raises AudiogenError for another number of channels, no samples, or samples that are not finite.
         """
-        stream = self.streaming_encoder(samples.shape[0])
+        if samples.ndim and not samples.shape[-1]:
+            raise AudiogenError("the audio has no samples: give at least one")
+        stream = self.streaming_encoder(len(samples))
         return torch.cat([stream.encode(samples), stream.flush()], 2)
 
     @torch.inference_mode()
@@ -262,5 +265,3 @@ class SpectralCodec(nn.Module):
 def _log(magnitude: Tensor) -> Tensor:
     """Log-magnitude scaled to about ±2 for music at −16 LUFS."""
     return (magnitude + 1e-3).log() * (1.0 / math.log(10.0))
-
-

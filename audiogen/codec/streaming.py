@@ -56,7 +56,8 @@ class BlockEncoder(Generic[S]):
         return self.encode(self._rest.new_zeros(*self._shape, missing))
 
     def _no_codes(self) -> Tensor:
-        return torch.zeros(self._shape[0], self._num_codebooks, 0, dtype=torch.long)
+        device = None if self._rest is None else self._rest.device
+        return torch.zeros(self._shape[0], self._num_codebooks, 0, dtype=torch.long, device=device)
 
 
 class FrameDecoder(Generic[S]):

@@ -9,6 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ _FREE = 4
 def text_buckets(text: str) -> list[int]:
     """Words and neighbouring pairs of words → buckets 0…2047, the same on every machine."""
     words = _WORD.findall(text.lower())
-    grams = words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    grams = words + [f"{a} {b}" for a, b in pairwise(words)]
     return [int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=4).digest()) % _BUCKETS for gram in grams]
 
 

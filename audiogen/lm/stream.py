@@ -18,6 +18,7 @@ LaneSource = Callable[[int, int], np.ndarray]
 class CodeStream:
     """Codes of one clip, in order. The same seed gives the same codes however they are asked for."""
 
+    @torch.inference_mode()
     def __init__(self, model: MusicLM, prefix: Tensor, lanes: LaneSource, sampling: Sampling, seed: int) -> None:
         """`prefix` `[2, L, D]`: with the prompt and without; the second is not used when guidance is 1."""
         config = model.config
@@ -31,6 +32,7 @@ class CodeStream:
         self._delayed: list[Tensor] = []  # the last K - 1 positions: what is needed to undo the delay
         self._position = 0
 
+    @torch.inference_mode()
     def steer(self, prefix: Tensor, lanes: LaneSource) -> None:
         """Another prompt and score from the next frame on; what was played stays in memory."""
         self._model.set_prefix(prefix[: self._rows].to(self._dtype), self._state)

@@ -50,6 +50,8 @@ class KVState:
 
 
 class Attention(nn.Module):
+    """Grouped queries; the weights alone, the positions are the Transformer's."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -65,6 +67,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and feed-forward, each normalised before (the Transformer mixes between them)."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.norm1, self.attention = nn.RMSNorm(config.dim, eps=1e-6), Attention(config)

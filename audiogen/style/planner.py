@@ -202,7 +202,7 @@ def _try_form(
         allowed = body | {"intro"} if not form and bars >= 16 else body
         weights = {name: count for name, count in own.next_section.get(before, {}).items() if name in allowed}
         label = _draw(weights or dict.fromkeys(body, 1), dice)
-        count = min(length(label), max(1, bars // 16) * _PHRASE_BARS) if label == "intro" else length(label)
+        count = min(length(label), max(1 if label == "intro" else 2, bars // 16) * _PHRASE_BARS)
         count = left if left - count < _PHRASE_BARS else count
         form.append((label, count))
         left -= count

@@ -22,7 +22,7 @@ class Meaning(NamedTuple):
 # Usual range of each style in bpm, for words such as "slow" and "fast"; the planner draws from learned habits.
 TEMPO_RANGES_BPM: dict[str | None, tuple[float, float]] = {
     "ambient": (60, 84), "cinematic": (70, 132), "classical piano": (60, 144), "drum and bass": (168, 178),
-    "folk": (84, 136), "house": (118, 128), "jazz": (104, 184), "lo-fi": (70, 90), "rock": (98, 156),
+    "folk": (84, 136), "house": (118, 128), "jazz": (104, 184), "lo-fi": (70, 90), "rock": (110, 156),
     "techno": (124, 138), None: (64, 148),
 }  # fmt: skip
 

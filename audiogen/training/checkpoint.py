@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from audiogen.files import write_json
 from audiogen.interfaces import AudiogenError
+from audiogen.storage import replace_folder
 
 _PARTS = ("model", "ema", "optimiser")
 _FORMAT = 1
@@ -54,15 +54,12 @@ def save_checkpoint(folder: Path, step: int, parts: dict[str, dict[str, Tensor]]
         for name in _PARTS:
             tensors = {key: value.detach().cpu().contiguous() for key, value in parts[name].items()}
             save_file(tensors, beside / f"{name}.safetensors")
-            with open(beside / f"{name}.safetensors", "rb") as file:
-                os.fsync(file.fileno())
         write_json(beside / "state.json", {"format": _FORMAT, "global_step": step, **state})
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(beside, final)
-    except OSError as error:
+        replace_folder(beside, final)
+    except (OSError, SafetensorError) as error:
+        raise AudiogenError(f"{final}: the checkpoint could not be written: {error}") from error
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        raise AudiogenError(f"{final}: the checkpoint could not be written: {error.strerror or error}") from error
     for old in sorted(folder.glob("[0-9]*"))[:-2]:
         shutil.rmtree(old)
     return final

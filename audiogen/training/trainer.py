@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 
 from audiogen import __version__
 from audiogen.config import Config
-from audiogen.files import write_json
+from audiogen.files import write_json, write_text
 from audiogen.interfaces import AudiogenError
 from audiogen.training.checkpoint import (
     flatten_optimiser,
@@ -119,7 +122,7 @@ class Trainer:
         for name in ("config", "data"):
             if state[name] != self._told[name]:
                 old, new = state[name], self._told[name]
-                changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+                changed = _differing(old, new)
                 raise AudiogenError(
                     f"{self.run}: this run began with another {name} (changed: {', '.join(changed)}); give back the "
                     "old values to resume it, or another folder to begin anew"
@@ -128,6 +131,7 @@ class Trainer:
         self.ema = {name: value.to(self.accelerator.device) for name, value in parts["ema"].items()}
         restore_optimiser(self.optimiser.optimizer, parts["optimiser"])
         self.global_step = int(state["global_step"])
+        self._forget_metrics_after(self.global_step)
 
     def save(self) -> None:
         """Write a checkpoint of this moment (main process only)."""
@@ -164,8 +168,9 @@ class Trainer:
                 while self.global_step < self.config.max_steps:
                     batches = [item.result() for item in pending]
                     pending = self._load(loader, self.global_step + 1)
-                    metrics = self._update(batches)
-                    self.global_step += 1
+                    with _uninterrupted():
+                        metrics = self._update(batches)
+                        self.global_step += 1
                     done = self.global_step == self.config.max_steps
                     if done or self.global_step % self.config.validate_every == 0:
                         metrics |= self._validate()
@@ -202,7 +207,8 @@ class Trainer:
                 totals[name] = totals.get(name, 0.0) + float(value) / len(batches)
         if not math.isfinite(totals["loss"]):
             raise AudiogenError(
-                f"step {step}: the loss is {totals['loss']}; lower lr, or look at the excerpts {self._positions(step, 0)}"
+                f"step {step}: the loss is {totals['loss']}; lower lr, or look at the excerpts "
+                f"{self._positions(step, 0)}"
             )
         norm = self.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         self.optimiser.step()
@@ -225,16 +231,25 @@ class Trainer:
             return {}
         plain = self._plain
         trained = {name: value.clone() for name, value in plain.state_dict().items()}
-        plain.load_state_dict(self.ema)
-        plain.eval()
         try:
+            plain.load_state_dict(self.ema)
+            plain.eval()
             with torch.no_grad():
                 metrics = {f"validation_{k}": v for k, v in self.task.validate(plain).items()}
                 self.task.write_samples(plain, self.run / "samples" / f"{self.global_step:08d}")
         finally:
-            plain.load_state_dict(trained)
+            with _uninterrupted():
+                plain.load_state_dict(trained)
         self.accelerator.wait_for_everyone()
         return metrics
+
+    def _forget_metrics_after(self, step: int) -> None:
+        """Steps that are done again are logged again; the line being written when the run was killed goes too."""
+        path = self.run / "metrics.jsonl"
+        if not (self.accelerator.is_main_process and path.exists()):
+            return
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(path, "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["global_step"] <= step))
 
     def _log(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
@@ -243,10 +258,38 @@ class Trainer:
                 file.write(json.dumps(line) + "\n")
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C until the block is done: a checkpoint is never of half an update."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        raise KeyboardInterrupt
+
+
 def _maybe_no_sync(accelerator: Accelerator, module: nn.Module, last: bool) -> Any:
     from contextlib import nullcontext
 
     return nullcontext() if last else accelerator.no_sync(module)
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[str]:
+    """Dotted names of the values that differ."""
+    found: list[str] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differing(a, b, f"{above}{key}.")
+        elif a != b:
+            found.append(above + key)
+    return found
 
 
 def _to(batch: Any, device: torch.device) -> Any:

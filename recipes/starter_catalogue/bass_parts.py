@@ -31,10 +31,7 @@ def line(*pool: str, gate: float = 0.92) -> Player:
                 start = p.bar_start(bar) + at
                 chord = p.chord_at(start)
                 root = nearest((p.low + p.high) / 2 - 4, (chord.root,), p.low, p.high)
-                if kind == "a":
-                    pitch = _approach(p, chord, start, root)
-                else:
-                    pitch = root + _interval(chord, kind)
+                pitch = _approach(p, chord, start, root) if kind == "a" else root + _interval(chord, kind)
                 strength = 0.6 if kind == "r" else 0.88 if at == 0 else 0.78
                 notes.append(Note(start, length * gate, pitch, strength))
         return notes

@@ -187,10 +187,7 @@ def solo(step: float = 0.5) -> Player:
             while at < phrase_end - 1e-6:
                 chord = p.chord_at(at)
                 length = dice.pick((step, step, step, step, 2 * step, 3 * step))
-                if at % 1 < 1e-6 or length > step:
-                    classes = chord.tones
-                else:
-                    classes = chord_scale(chord.tones, p.scale)
+                classes = chord.tones if at % 1 < 1e-06 or length > step else chord_scale(chord.tones, p.scale)
                 if dice.chance(0.18) or not low + 3 < pitch < high - 3:
                     direction = 1 if pitch < (low + high) / 2 else -1
                 goal = pitch + direction * dice.pick((1, 2, 2, 2, 3, 4, 7))

@@ -76,7 +76,7 @@ class Layer:
     """One player of a band: which sounds it may choose, what it plays, and when.
 
     It plays where the energy of the four-bar phrase is within `energy`, in the sections `only` (empty: all) and not
-    in `rests`; a piece has it with probability `chance`. Layers of one `slot` share the patch that the first of them drew.
+    in `rests`; a piece has it with probability `chance`. Layers of one `slot` share the patch that its first drew.
     """
 
     role: str  # "drums", "bass", "chords" or "lead": decides the last bar

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 import soundfile
 
 from audiogen.audio.mastering import master
+from audiogen.files import atomic_path
 from audiogen.interfaces import AudiogenError
 
 from .model import Part, Piece
@@ -135,12 +135,10 @@ def render(piece: Piece, midi_path: Path, wav_path: Path, soundfont: Path) -> No
     for path in (midi_path, wav_path):
         path.parent.mkdir(parents=True, exist_ok=True)
     midi_path.unlink(missing_ok=True)
-    midi_partial, wav_partial = midi_path.with_suffix(".mid.partial"), wav_path.with_suffix(".wav.partial")
-    midi_partial.write_bytes(midi_bytes(piece, soundfont))
-    audio = synthesise(midi_partial, round(piece.seconds * SAMPLE_RATE), soundfont)
-    audio = master(narrow(audio), SAMPLE_RATE)
-    fade = round(_FADE_SECONDS * SAMPLE_RATE)
-    audio[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None] ** 2
-    soundfile.write(wav_partial, audio, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    os.replace(wav_partial, wav_path)
-    os.replace(midi_partial, midi_path)
+    with atomic_path(midi_path) as midi_partial, atomic_path(wav_path) as wav_partial:
+        midi_partial.write_bytes(midi_bytes(piece, soundfont))
+        audio = synthesise(midi_partial, round(piece.seconds * SAMPLE_RATE), soundfont)
+        audio = master(narrow(audio), SAMPLE_RATE)
+        fade = round(_FADE_SECONDS * SAMPLE_RATE)
+        audio[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, None] ** 2
+        soundfile.write(wav_partial, audio, SAMPLE_RATE, subtype="PCM_16")

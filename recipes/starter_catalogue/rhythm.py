@@ -30,7 +30,7 @@ def steps(pattern: str, beats_per_bar: int) -> tuple[tuple[tuple[float, float, s
         strikes: list[tuple[float, float, str]] = []
         for i, character in enumerate(text):
             if character == "-" and strikes:
-                start, length, kind = strikes[-1]
+                start, _, kind = strikes[-1]
                 strikes[-1] = (start, (i + 1) * step - start, kind)
             elif character not in ".-":
                 strikes.append((i * step, step, character))

@@ -1,0 +1,95 @@
+"""One live stream: the language model's codes through the codec, to an exact length, steerable on the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from audiogen.generation.models import LoadedModel
+from audiogen.interfaces import Attributes, Prompt, Score, Waveform
+from audiogen.lm.sampling import Sampling
+from audiogen.lm.score import lanes
+from audiogen.lm.stream import CodeStream
+from audiogen.style.parse import parse
+from audiogen.style.planner import plan, resolve_attributes
+
+_FADE_SECONDS = 0.02
+_KNEE = 0.9
+
+
+class Session:
+    """State of one stream. `advance` until `finished`; the pieces together are the clip.
+
+    Memory does not grow with the length. `score` and `attributes` say what is being played.
+    """
+
+    def __init__(
+        self, model: LoadedModel, prompt: Prompt, score: Score, attributes: Attributes, sampling: Sampling, seed: int
+    ) -> None:
+        self.score, self.attributes = score, attributes
+        self._model, self._seed = model, seed
+        self._rate = model.codec.sample_rate / model.codec.hop_length
+        self._samples_left = max(1, round(score.seconds * model.codec.sample_rate))
+        self._frames_left = -(-self._samples_left // model.codec.hop_length)
+        self._frames_done = 0
+        self._codes = CodeStream(model.lm, self._prefix(prompt, attributes), self._lanes, sampling, seed)
+        self._decoder = model.codec.streaming_decoder(1)
+
+    @property
+    def finished(self) -> bool:
+        return self._samples_left == 0
+
+    @torch.inference_mode()
+    def advance(self, frames: int) -> Waveform:
+        """Play on by up to `frames` frames → Waveform `[2, S]`; the first is shorter by the codec's look-ahead, the
+        last ends on the sample asked for."""
+        rate = self._model.codec.sample_rate
+        count = min(frames, self._frames_left)
+        audio = self._decoder.decode(self._codes.advance(count))
+        self._frames_left -= count
+        self._frames_done += count
+        if not self._frames_left:
+            audio = torch.cat([audio, self._decoder.flush()], 2)
+        samples = audio[0, :, : self._samples_left].clone()
+        self._samples_left -= samples.shape[1]
+        if not self._frames_left:
+            fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
+            samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade)
+        return Waveform(_soften(samples), rate)
+
+    def steer(self, text: str) -> None:
+        """Another prompt from the next frame on: what follows is planned anew for the time that is left."""
+        prompt = parse(text)
+        now = self._frames_done / self._rate
+        left = max(self.score.seconds - now, 1 / self._rate)
+        self.attributes = resolve_attributes(prompt, self._model.habits, self._seed)
+        self.score = _later(plan(prompt, left, self._model.habits, self._seed), now)
+        self._codes.steer(self._prefix(prompt, self.attributes), self._lanes)
+
+    def _lanes(self, first: int, frames: int) -> np.ndarray:
+        return lanes(self.score, first, frames, self._rate)
+
+    def _prefix(self, prompt: Prompt, attributes: Attributes) -> torch.Tensor:
+        with torch.inference_mode():
+            return self._model.lm.prefix.encode([Prompt(prompt.text, attributes), None])
+
+
+def _later(score: Score, by_seconds: float) -> Score:
+    """The same score, begun later."""
+    return Score(
+        seconds=score.seconds + by_seconds,
+        beats_seconds=score.beats_seconds + by_seconds,
+        downbeats_seconds=score.downbeats_seconds + by_seconds,
+        chords=tuple(replace(chord, start_seconds=chord.start_seconds + by_seconds) for chord in score.chords),
+        sections=tuple((start + by_seconds, label) for start, label in score.sections),
+        energy=tuple((time + by_seconds, value) for time, value in score.energy),
+    )
+
+
+def _soften(samples: torch.Tensor) -> torch.Tensor:
+    """Leave ±0.9 alone and bend what is beyond towards ±1, sample by sample, so that nothing clips."""
+    over = (samples.abs() - _KNEE).clamp_min(0)
+    bent = _KNEE + (1 - _KNEE) * torch.tanh(over / (1 - _KNEE))
+    return torch.where(over > 0, samples.sign() * bent, samples)

@@ -1,0 +1,209 @@
+"""The language model as a training task: prepared codes, captions and score lanes in, cross-entropy out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen.audio.features import figure
+from audiogen.audio.io import write
+from audiogen.codec.spectral import SpectralCodec
+from audiogen.config import Config
+from audiogen.data.codes import PreparedCodes
+from audiogen.data.dataset import SegmentOrder
+from audiogen.data.manifest import Track, read_manifest
+from audiogen.interfaces import Attributes, AudiogenError, Condition, Prompt, Waveform
+from audiogen.lm.model import MusicLM, MusicLMConfig
+from audiogen.lm.sampling import Sampling
+from audiogen.lm.score import GROUPS, lanes
+from audiogen.lm.stream import CodeStream
+from audiogen.training.trainer import TrainerConfig
+
+_IGNORED = -100
+
+
+class LMTrainingConfig(Config):
+    """`recipes/train_lm.toml` in full."""
+
+    manifest: str
+    codes: str
+    """folder of prepared codes"""
+    codec: str
+    """model folder of the codec that made them"""
+    lm: MusicLMConfig = MusicLMConfig()
+    trainer: TrainerConfig
+    start_from: str | None = None
+    """a model folder whose weights begin the training (fine-tuning)"""
+    segment_frames: int = Field(default=512, gt=16)
+    drop_attribute: float = Field(default=0.2, ge=0, le=1)
+    """chance of each thing a prompt says to be left unsaid"""
+    drop_lane: float = Field(default=0.1, ge=0, le=1)
+    """chance of each lane to be absent"""
+    drop_all: float = Field(default=0.1, ge=0, le=1)
+    """chance of prompt and score to be absent together, as guidance needs it"""
+
+
+class LMTask:
+    """Implements `audiogen.training.trainer.Task`."""
+
+    def __init__(self, config: LMTrainingConfig) -> None:
+        self.config = config
+        if config.start_from:
+            self.module = MusicLM.load(config.start_from).requires_grad_(True)
+            if self.module.config != config.lm:
+                raise AudiogenError(
+                    f"{config.start_from}: its sizes differ from the [lm] table of the configuration; "
+                    f"take over {self.module.config.model_dump()}"
+                )
+        else:
+            self.module = MusicLM(config.lm)
+        tracks = read_manifest(config.manifest)
+        self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
+        self._codec_folder = config.codec
+        self._train = _Excerpts([t for t in tracks if t.split == "train"], config, config.trainer.seed)
+        self._held_out = _Excerpts([t for t in tracks if t.split == "validation"], config, 0)
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"manifest": self._digest, "codec": self._train.codes.fingerprint}
+
+    def batch(self, positions: range) -> dict[str, Any]:
+        """→ inputs and targets `[B, K, T]`, lanes `[B, T, N]`, prompts; with what is dropped already dropped."""
+        config, seed = self.config, self.config.trainer.seed
+        items = [self._train.excerpt(position) for position in positions]
+        prompts: list[Prompt | None] = []
+        lanes_seen = []
+        for position, (_, _, track_lanes, track) in zip(positions, items, strict=True):
+            random = np.random.default_rng([seed, 7, position])
+            prompts.append(_drop(_prompt(track, random), config.drop_attribute, random))
+            kept = track_lanes.copy()
+            for group in GROUPS.values():
+                if random.random() < config.drop_lane:
+                    kept[:, group] = 0
+            chance = random.random()
+            if chance < config.drop_all:
+                prompts[-1] = None
+                kept[:] = 0
+            elif chance < 1.5 * config.drop_all:
+                prompts[-1] = None
+            lanes_seen.append(kept)
+        return {**_stack(items), "lanes": torch.from_numpy(np.stack(lanes_seen)), "prompts": prompts}
+
+    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        plain: Any = module.module if hasattr(module, "module") else module
+        each = self._cross_entropy(module, plain, batch)
+        bits_a_second = each.detach().sum() * self.config.lm.frame_rate / math.log(2)
+        return each.mean(), {"first": each[0].detach(), "last": each[-1].detach(), "bits_a_second": bits_a_second}
+
+    def _cross_entropy(self, module: nn.Module, plain: MusicLM, batch: dict[str, Any]) -> Tensor:
+        """Mean cross-entropy of each codebook in nats, `[K]`."""
+        prefix = plain.prefix.encode(batch["prompts"])
+        logits = module(batch["inputs"], Condition(prefix, batch["lanes"]))
+        books = logits.shape[1]
+        losses = [F.cross_entropy(logits[:, b].flatten(0, 1).float(), batch["targets"][:, b].flatten()) for b in range(books)]
+        return torch.stack(losses)
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Cross-entropy on held-out excerpts, with everything said and with nothing."""
+        plain: Any = module
+        device = plain.heads.weight.device
+        size = 8
+        count = min(32, self._held_out.order.epoch_size)
+        told, untold = [], []
+        for first in range(0, count, size):
+            items = [self._held_out.excerpt(position) for position in range(first, min(first + size, count))]
+            batch = {key: value.to(device) for key, value in _stack(items).items()}
+            batch["lanes"] = torch.from_numpy(np.stack([item[2] for item in items])).to(device)
+            batch["prompts"] = [_prompt(item[3], np.random.default_rng(first)) for item in items]
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.trainer.mixed_precision == "bf16"):
+                told.append(self._cross_entropy(plain, plain, batch))
+                batch |= {"lanes": torch.zeros_like(batch["lanes"]), "prompts": [None] * len(items)}
+                untold.append(self._cross_entropy(plain, plain, batch))
+        each, bare = torch.stack(told).mean(0), torch.stack(untold).mean(0)
+        return {
+            "loss": float(each.mean()),
+            "first": float(each[0]),
+            "last": float(each[-1]),
+            "bits_a_second": float(each.sum()) * self.config.lm.frame_rate / math.log(2),
+            "loss_untold": float(bare.mean()),
+        }
+
+    def write_samples(self, module: nn.Module, folder: Path) -> None:
+        """Eight seconds for the prompt and score of two held-out tracks, each with its picture."""
+        plain: Any = module
+        codec = SpectralCodec.load(self._codec_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        rate = self.config.lm.frame_rate
+        for index, track in enumerate(self._held_out.tracks[:2]):
+            prompt = _prompt(track, np.random.default_rng(index))
+            prefix = plain.prefix.encode([prompt, None])
+            score = track.score()
+
+            def source(first: int, frames: int, score: Any = score) -> np.ndarray:
+                return lanes(score, first, frames, rate)
+
+            codes = CodeStream(plain, prefix, source, Sampling(), seed=index).advance(int(8 * rate))
+            waveform = Waveform(codec.decode(codes)[0], codec.sample_rate)
+            write(folder / f"{index}.wav", waveform)
+            figure(waveform, folder / f"{index}.png", f"{prompt.text} ({track.tempo_bpm:g} bpm, {track.key})")
+
+
+class _Excerpts:
+    """Segments of delayed codes with their lanes, by position."""
+
+    def __init__(self, tracks: list[Track], config: LMTrainingConfig, seed: int) -> None:
+        self.tracks, self.codes = tracks, PreparedCodes(config.codes, tracks, config.codec)
+        self._frames, self._pad, self._rate = config.segment_frames, config.lm.pad, config.lm.frame_rate
+        self._books = config.lm.num_codebooks
+        lengths = [len(self.codes[index]) + self._books - 1 for index in range(len(tracks))]
+        self.order = SegmentOrder(lengths, config.segment_frames, seed)
+        self._lanes: dict[int, np.ndarray] = {}
+
+    def excerpt(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Track]:
+        """→ inputs, targets int64 `[K, T]`, lanes float32 `[T, N]`, track."""
+        item, start = self.order[position]
+        codes = self.codes[item]
+        wanted = np.arange(start - 1, start + self._frames)[None] - np.arange(self._books)[:, None]  # [K, T + 1]
+        inside = (wanted >= 0) & (wanted < len(codes))
+        found = codes[np.clip(wanted, 0, len(codes) - 1), np.arange(self._books)[:, None]].astype(np.int64)
+        inputs = np.where(inside, found, self._pad)[:, :-1]
+        targets = np.where(inside, found, _IGNORED)[:, 1:]
+        if item not in self._lanes:
+            score = self.tracks[item].score()
+            self._lanes[item] = lanes(score, 0, len(codes) + self._books - 1, self._rate).astype(np.float16)
+        part = self._lanes[item][start : start + self._frames].astype(np.float32)
+        return inputs, targets, np.pad(part, ((0, self._frames - len(part)), (0, 0))), self.tracks[item]
+
+
+def _stack(items: list[Any]) -> dict[str, Tensor]:
+    return {
+        "inputs": torch.from_numpy(np.stack([item[0] for item in items])),
+        "targets": torch.from_numpy(np.stack([item[1] for item in items])),
+    }
+
+
+def _prompt(track: Track, random: np.random.Generator) -> Prompt:
+    captions = track.captions or (" ".join(track.tags) or (track.style or ""),)
+    return Prompt(captions[int(random.integers(len(captions)))], track.attributes())
+
+
+def _drop(prompt: Prompt, chance: float, random: np.random.Generator) -> Prompt:
+    """Leave things unsaid, each by itself; of moods and instruments a random part stays."""
+    told = prompt.attributes
+    names = ("style", "moods", "instruments", "tempo_bpm", "key", "beats_per_bar", "energy")
+    blank = Attributes()
+    dropped: dict[str, Any] = {name: getattr(blank, name) for name in names if random.random() < chance}
+    for name in ("moods", "instruments"):
+        if name not in dropped:
+            share = 1.0 if random.random() < 0.5 else random.random()
+            dropped[name] = tuple(value for value in getattr(told, name) if random.random() < share)
+    text = "" if random.random() < chance else prompt.text
+    return Prompt(text, replace(told, **dropped))
