@@ -8,7 +8,6 @@ from rich.progress import track as progress
 
 from audiogen.data.codes import prepare_codes
 from audiogen.data.manifest import read_manifest
-from audiogen.generation.models import model_folder
 from audiogen.training.progress import run_command
 
 
@@ -23,7 +22,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", default="data/starter/manifest.jsonl")
     parser.add_argument("--root", default="data/starter")
-    parser.add_argument("--codec", default=str(model_folder("mini") / "codec"), help="the codec's model folder")
+    parser.add_argument("--codec", default="audiogen/models/mini/codec", help="the codec's model folder")
     parser.add_argument("-o", "--output", default="data/codes")
     parser.add_argument("--jobs", type=int, default=0, help="processes; 0 for one a core")
     told = parser.parse_args()

@@ -82,6 +82,8 @@ class SpectralCodecConfig(Config):
     def model_post_init(self, context: Any, /) -> None:
         if self.hop_length % self.short_hop:
             raise ValueError(f"hop_length {self.hop_length} must be a multiple of short_hop {self.short_hop}")
+        if max(self.top_hz, self.phase_hz, self.long_hz) > self.sample_rate / 2:
+            raise ValueError(f"top_hz, phase_hz and long_hz must lie below half of sample_rate {self.sample_rate}")
         if self.long_window < self.hop_length:
             raise ValueError(f"long_window {self.long_window} must be at least hop_length {self.hop_length}")
 

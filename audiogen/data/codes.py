@@ -1,6 +1,7 @@
 """Codes prepared once: one memory-mapped array a track, keyed by the codec that made them.
 
-`FOLDER/index.json` holds the codec's fingerprint; `FOLDER/SHA256.npy` is int16 `[T, K]`.
+`FOLDER/index.json` holds the codec's fingerprint; `FOLDER/DIGEST.npy` is int16 `[T, K]`, named by the first 32
+digits of the SHA-256 of the audio.
 """
 
 from __future__ import annotations

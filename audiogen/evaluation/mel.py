@@ -16,7 +16,8 @@ _WINDOW = 4096
 _HOP = 960  # 50 frames a second
 _BANDS = 64
 _LOWEST_HZ, _HIGHEST_HZ = 40.0, 12_000.0
-_FLOOR = 1e-8  # power: about -80 dB below a full-scale sine in one band
+_FLOOR = 1e-13  # power, far below 16-bit noise
+_HEARD_DB = -80.0  # a full-scale sine gives about -3 dB
 
 
 def log_mel(waveform: Waveform) -> Tensor:
@@ -36,8 +37,8 @@ def log_mel(waveform: Waveform) -> Tensor:
 
 
 def mel_distance_db(reference: Waveform, other: Waveform) -> float:
-    """Mean absolute difference of two mel spectra in dB; the longer is cut to the shorter."""
-    a, b = log_mel(reference), log_mel(other)
+    """Mean absolute difference of two mel spectra in dB, -80 dB and below being one; the longer is cut."""
+    a, b = (log_mel(waveform).clamp_min(_HEARD_DB) for waveform in (reference, other))
     frames = min(a.shape[1], b.shape[1])
     return float((a[:, :frames] - b[:, :frames]).abs().mean())
 

@@ -62,8 +62,8 @@ def load_model(name: str | Path, precision: Precision = "auto") -> LoadedModel:
             f"{folder}: its language model was trained on codes of the codec {told.get('codec')}, but codec/ holds "
             f"{codec.fingerprint}"
         )
-    sizes = (codec.num_codebooks, codec.codebook_size, codec.sample_rate / codec.hop_length)
-    if sizes != (lm.config.num_codebooks, lm.config.codebook_size, lm.config.frame_rate):
+    sizes = (codec.codebook_size, codec.sample_rate / codec.hop_length)
+    if sizes != (lm.config.codebook_size, lm.config.frame_rate) or lm.config.num_codebooks > codec.num_codebooks:
         raise AudiogenError(f"{folder}: codec and language model differ in codebooks, codebook size or frame rate")
     if precision == "auto":
         fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from laws import resumed_is_uninterrupted
+from tiny import CODEC, RATE, catalogue
+
+from audiogen.interfaces import AudiogenError
+from audiogen.training.codec_trainer import CodecTask, CodecTrainingConfig
+from audiogen.training.trainer import Trainer
+
+
+def config(folder: Path, **changes: Any) -> CodecTrainingConfig:
+    trainer = {"max_steps": 6, "batch_size": 2, "lr": 1e-3, "warmup_steps": 2, "mixed_precision": "no", "threads": 1}
+    trainer |= {"checkpoint_every_seconds": 0.0}
+    values = {
+        "manifest": str(folder / "manifest.jsonl"), "root": str(folder), "codec": CODEC.model_dump(),
+        "trainer": trainer, "segment_frames": 40, "start_codebooks_at": 2,
+    }  # fmt: skip
+    return CodecTrainingConfig.model_validate(values | changes)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> CodecTask:
+    catalogue(tmp_path)
+    return CodecTask(config(tmp_path))
+
+
+def test_killed_and_resumed_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Across the step where the codebooks start from data, and with codebook dropout and re-drawn entries after it."""
+    catalogue(tmp_path / "data")
+    monkeypatch.setattr(CodecTask, "validate", lambda self, module: {})
+    monkeypatch.setattr(CodecTask, "write_samples", lambda self, module, folder: None)
+    settings = config(tmp_path / "data")
+
+    def make(run: Path) -> Trainer:
+        torch.manual_seed(0)
+        return Trainer(settings.trainer, CodecTask(settings), run, settings.model_dump(mode="json"))
+
+    resumed_is_uninterrupted(make, tmp_path, kill_after=4)
+
+
+def test_training_makes_the_loss_smaller(task: CodecTask) -> None:
+    optimiser = torch.optim.AdamW(task.module.parameters(), lr=3e-3)
+    batch = task.batch(range(2))
+    torch.manual_seed(0)
+    losses = []
+    for step in range(16):
+        optimiser.zero_grad()
+        loss, parts = task.loss(task.module, batch, step)
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss))
+        assert bool(task.module.quantizer.started) == (step >= 2)
+    assert losses[-1] < 0.8 * losses[0]
+    assert {"mel_mid", "mel_side", "log_mid", "convergence", "commitment"} == parts.keys()
+
+
+def test_a_batch_is_a_pure_function_of_its_positions(task: CodecTask, tmp_path: Path) -> None:
+    batch = task.batch(range(3, 6))
+    assert batch.shape == (3, 2, 40 * CODEC.hop_length) and batch.dtype == torch.float32
+    again = CodecTask(config(tmp_path))
+    again.batch(range(100, 101))
+    assert torch.equal(again.batch(range(5, 6))[0], batch[2])
+
+
+def test_before_codebooks_start_there_is_nothing_to_validate(task: CodecTask, tmp_path: Path) -> None:
+    assert task.validate(task.module) == {}
+    task.write_samples(task.module, tmp_path / "samples")
+    assert not (tmp_path / "samples").exists()
+
+
+def test_validation_measures_pitch_and_samples_are_written(task: CodecTask, tmp_path: Path) -> None:
+    from tiny import codec
+
+    task.module.load_state_dict(codec().state_dict())
+    with torch.no_grad():
+        found = task.validate(task.module.eval())
+        task.write_samples(task.module, tmp_path / "samples")
+    assert {"loss", "chroma", "semitones", "perplexity_first", "perplexity_last", "mel_mid"} <= found.keys()
+    assert 1 <= found["perplexity_first"] <= CODEC.codebook_size and abs(found["chroma"]) <= 1
+    names = {f"0_{name}.{end}" for name in ("original", "decoded") for end in ("wav", "png")}
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == names
+
+
+def test_other_data_has_another_fingerprint(task: CodecTask, tmp_path: Path) -> None:
+    catalogue(tmp_path / "other", seconds=3.0)
+    assert CodecTask(config(tmp_path / "other")).fingerprint() != task.fingerprint()
+    assert CodecTask(config(tmp_path)).fingerprint() == task.fingerprint()
+
+
+def test_audio_of_another_rate_is_refused(tmp_path: Path) -> None:
+    catalogue(tmp_path)
+    with pytest.raises(AudiogenError, match=f"{RATE} Hz, 2 channels; training reads 48000 Hz"):
+        CodecTask(config(tmp_path, codec={}))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny import notes
+from torch import Tensor
+
+from audiogen.training.losses import PowerSpectrum, SpectralLoss, mel_filters
+
+
+@pytest.mark.parametrize("bins", [9, 5, 1])
+@pytest.mark.parametrize("samples", [16, 43])
+def test_power_spectrum(bins: int, samples: int) -> None:
+    x = torch.randn(2, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    window = torch.hann_window(16, dtype=torch.float64)
+    reference = torch.stft(x, 16, 4, window=window, center=False, return_complex=True).abs().square()
+    torch.testing.assert_close(PowerSpectrum.apply(x, window, bins), reference.transpose(1, 2)[..., :bins])
+    assert torch.autograd.gradcheck(lambda value: PowerSpectrum.apply(value, window, bins), (x,))
+
+
+def test_mel_filters_cover_the_band_once() -> None:
+    filters = mel_filters(1025, 80, 48_000)
+    assert filters.shape == (1025, 80) and float(filters.min()) == 0
+    assert bool((filters.sum(0) > 0).all()) and bool((filters.sum(0) <= 1 + 1e-5).all())
+    centres = filters.argmax(0)
+    assert bool((centres[1:] > centres[:-1]).all())
+
+
+@pytest.fixture(scope="module")
+def loss() -> SpectralLoss:
+    return SpectralLoss(48_000)
+
+
+def tone(hz: float, seconds: float = 1.5) -> Tensor:
+    time = torch.arange(round(seconds * 48_000)) / 48_000
+    wave = sum(0.1 / partial * torch.sin(2 * np.pi * hz * partial * time) for partial in range(1, 5))
+    return torch.stack([wave, 0.8 * wave])[None]
+
+
+def test_the_same_costs_nothing_and_more_noise_costs_more(loss: SpectralLoss) -> None:
+    target = notes(1.5, 48_000)[None]
+    noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    costs = [float(loss(target + level * noise, target)[0]) for level in (0.0, 0.001, 0.01, 0.1)]
+    assert costs[0] == pytest.approx(0, abs=1e-3) and costs == sorted(costs) and costs[1] > 0.01
+
+
+def test_a_semitone_at_the_bottom_is_heard(loss: SpectralLoss) -> None:
+    """The trap of the first trial: mel bands alone hardly tell a low note from its neighbour."""
+    _, wrong = loss(tone(82.4), tone(77.8))
+    turned = tone(77.8).roll(300, 2)
+    _, right = loss(turned, tone(77.8))
+    assert float(wrong["convergence"]) > 0.8 and float(right["convergence"]) < 0.15
+    assert float(wrong["log_mid"]) > 3 * float(right["log_mid"])
+
+
+def test_a_side_that_is_lost_costs(loss: SpectralLoss) -> None:
+    target = notes(1.5, 48_000)[None]
+    narrow = target.mean(1, keepdim=True).expand(-1, 2, -1)
+    _, parts = loss(narrow, target)
+    assert float(parts["mel_side"]) > 1 and float(parts["mel_mid"]) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("silent", ["output", "target", "both"])
+def test_silence_gives_finite_gradients(loss: SpectralLoss, silent: str) -> None:
+    output, target = notes(1.5, 48_000)[None], notes(1.5, 48_000)[None]
+    output = (output * (silent == "target")).requires_grad_()
+    cost, _ = loss(output, target * (silent == "output"))
+    cost.backward()
+    assert bool(cost.isfinite()) and output.grad is not None and bool(output.grad.isfinite().all())
