@@ -28,7 +28,7 @@ Example: audiogen generate "slow dub techno, 118 bpm, D minor" --seconds 180 -o 
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 1; Ctrl-C ends with 130 and leaves nothing half-written."""
+    """Entry point: a user's mistake is one line and exit code 1; Ctrl-C is 130 and leaves nothing half-written."""
     try:
         app(standalone_mode=False)
     except AudiogenError as error:
@@ -59,7 +59,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same clip; random if not given")] = None,
     bpm: Annotated[float | None, typer.Option(help="tempo; wins over the prompt")] = None,
     key: Annotated[str | None, typer.Option(help="such as 'D minor'; wins over the prompt")] = None,
-    guidance: Annotated[float | None, typer.Option(help="how firmly the prompt is followed; 1 is off and faster")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="how firmly the prompt is followed; 1 is off and faster")
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="0 for greedy")] = None,
     plan: Annotated[Path | None, typer.Option(help="an edited plan, as --show-plan prints it")] = None,
     show_plan: Annotated[bool, typer.Option("--show-plan", help="print the plan as JSON and stop")] = False,
@@ -88,7 +90,7 @@ def generate(
     if threads is not None and threads < 1:
         raise AudiogenError(f"--threads {threads}: expected 1 or more")
     values = {"guidance": guidance, "temperature": temperature}
-    told = {"bpm": bpm, "key": key}
+    told: dict[str, Any] = {"bpm": bpm, "key": key}
     if prompts is not None:
         if stdout or show_plan or plan:
             raise AudiogenError("--prompts makes files; --stdout, --show-plan and --plan go with a single clip")

@@ -69,7 +69,12 @@ def load_weights(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[st
 
     folder = Path(folder)
     told = read_json(folder / "config.json")
-    if not isinstance(told, dict) or told.get("kind") != kind or told.get("format") != _FORMAT or {"shards", "config"} - told.keys():
+    if (
+        not isinstance(told, dict)
+        or told.get("kind") != kind
+        or told.get("format") != _FORMAT
+        or {"shards", "config"} - told.keys()
+    ):
         raise AudiogenError(f"{folder}: not a {kind} of format {_FORMAT}, as its config.json would say")
     packed: dict[str, Tensor] = {}
     for name in told["shards"]:

@@ -22,11 +22,11 @@ from rich.progress import track as progress
 
 from audiogen import AudiogenError, Generator, Key, Waveform
 from audiogen.audio.io import read, write
-from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.manifest import Track, read_manifest, resolve
 from audiogen.evaluation.obedience import Asked, Measured, floor, key_met, obedience, tempo_met
 from audiogen.evaluation.style_classifier import StyleClassifier, timbre
 from audiogen.files import atomic_path
+from audiogen.generation.models import LoadedModel
 
 Version = Literal["real", "codec"]
 VERSIONS: tuple[Version, ...] = ("real", "codec")
@@ -54,9 +54,12 @@ def prompts(tracks: Sequence[Track], count: int, seed: int) -> list[tuple[str, s
 
 
 class Excerpts:
-    """Pieces of real renders, spread evenly over each track, as they are or through the codec."""
+    """Pieces of real renders, spread evenly over each track, as they are or through the model's codec.
 
-    def __init__(self, tracks: Iterable[Track], root: Path, seconds: float, count: int, codec: SpectralCodec) -> None:
+    The codec uses the codebooks that the language model writes.
+    """
+
+    def __init__(self, tracks: Iterable[Track], root: Path, seconds: float, count: int, model: LoadedModel) -> None:
         self.places = [
             (track, (track.seconds - seconds) * (index + 0.5) / count)
             for track in tracks
@@ -64,7 +67,8 @@ class Excerpts:
             for index in range(count)
         ]
         self.styles = [str(track.style) for track, _ in self.places]
-        self._root, self._seconds, self._codec = root, seconds, codec
+        self._root, self._seconds = root, seconds
+        self._codec, self._codebooks = model.codec, model.lm.config.num_codebooks
 
     def asked(self) -> list[Asked]:
         return [Asked(float(track.tempo_bpm or 0), Key.parse(str(track.key))) for track, _ in self.places]
@@ -73,14 +77,15 @@ class Excerpts:
         for track, start in self.places:
             clip = read(resolve(self._root, track), self._codec.sample_rate, 2, start, self._seconds)
             if version == "codec":
-                samples = self._codec.decode(self._codec.encode(clip.samples[None]))[0, :, : clip.samples.shape[1]]
-                clip = Waveform(samples, clip.sample_rate)
+                codes = self._codec.encode(clip.samples[None])[:, : self._codebooks]
+                clip = Waveform(self._codec.decode(codes)[0, :, : clip.samples.shape[1]], clip.sample_rate)
             yield clip
 
     def vectors(self, version: Version) -> np.ndarray:
         """Timbre vectors `[N, F]`, kept under runs/ for the next time."""
         told = [(track.sha256, round(start, 3)) for track, start in self.places]
-        key = repr((told, self._seconds, self._codec.fingerprint if version == "codec" else ""))
+        coded = (self._codec.fingerprint, self._codebooks) if version == "codec" else None
+        key = repr((told, self._seconds, coded))
         path = ROOT / "runs" / "timbre" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         if path.is_file():
             return np.load(path, allow_pickle=False)
@@ -114,9 +119,8 @@ def main(
     except AudiogenError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    codec = generator.model.codec
-    train = Excerpts((t for t in tracks if t.split == "train"), root, seconds, TRAIN_EXCERPTS, codec)
-    held_out = Excerpts((t for t in tracks if t.split != "train"), root, seconds, HELD_OUT_EXCERPTS, codec)
+    train = Excerpts((t for t in tracks if t.split == "train"), root, seconds, TRAIN_EXCERPTS, generator.model)
+    held_out = Excerpts((t for t in tracks if t.split != "train"), root, seconds, HELD_OUT_EXCERPTS, generator.model)
     is_test = np.array([track.split == "test" for track, _ in held_out.places])
     judge = StyleClassifier(np.concatenate([train.vectors(v) for v in VERSIONS]), train.styles * len(VERSIONS))
     heard = {version: np.array(judge.predict(held_out.vectors(version))) for version in VERSIONS}

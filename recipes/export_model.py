@@ -17,7 +17,7 @@ from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
 from audiogen.files import write_json
 from audiogen.interfaces import AudiogenError
 from audiogen.lm.model import MusicLM, MusicLMConfig
-from audiogen.storage import Storage, read_json
+from audiogen.storage import Storage
 from audiogen.training.checkpoint import load_checkpoint, newest_checkpoint
 from audiogen.training.progress import run_command
 

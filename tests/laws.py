@@ -1,4 +1,4 @@
-"""The design's laws as checkers, to be applied to every implementation. Each raises AssertionError when it is broken."""
+"""The design's laws as checkers, to be applied to every implementation. Each raises AssertionError when broken."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def streamed_codec_is_the_offline_one(codec: Codec, samples: Tensor, seeds: Sequ
     codes = codec.encode(samples)
     frames = math.ceil(total / codec.hop_length)
     assert codes.dtype == torch.int64 and codes.shape == (batch, codec.num_codebooks, frames)
-    assert 0 <= int(codes.min()) and int(codes.max()) < codec.codebook_size
+    assert int(codes.min()) >= 0 and int(codes.max()) < codec.codebook_size
     audio = codec.decode(codes)
     assert audio.shape == (batch, codec.channels, frames * codec.hop_length)
     for seed in seeds:

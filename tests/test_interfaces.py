@@ -35,7 +35,7 @@ def test_chords_round_trip() -> None:
     assert Chord.parse(0, "N") == Chord(0, None) and Chord(0, None).pitch_classes == ()
     assert Chord.parse(0, "G:7").pitch_classes == (7, 11, 2, 5)
     for symbol in ("D", "D:", "D:minor", "X:maj", ""):
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             Chord.parse(0, symbol)
 
 

@@ -14,7 +14,7 @@ from audiogen.generation.models import LoadedModel, Precision, load_model
 from audiogen.generation.session import Session
 from audiogen.interfaces import Attributes, AudiogenError, Prompt, Score, Waveform
 from audiogen.lm.sampling import Sampling
-from audiogen.style.parse import merge, parse
+from audiogen.style.parse import Understanding, merge, parse
 from audiogen.style.patterns import check_seconds
 from audiogen.style.planner import plan, resolve_attributes
 
@@ -85,7 +85,12 @@ class Generator:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed <= _MAX_SEED:
             raise AudiogenError(f"seed {seed}: expected a whole number from 0 to {_MAX_SEED}")
-        understood = parse(prompt) if isinstance(prompt, str) else prompt
+        if isinstance(prompt, str):
+            understood = parse(prompt)
+        elif isinstance(prompt, Understanding):
+            understood = prompt
+        else:
+            understood = Understanding(prompt.text, prompt.attributes)
         understood = merge(understood, bpm=bpm, key=key, seconds=seconds)
         length = understood.attributes.seconds or DEFAULT_SECONDS
         if score is None:
@@ -111,11 +116,15 @@ class Generator:
         while not session.finished:
             yield session.advance(chunk_frames)
 
-    def stream(self, prompt: str | Prompt, seconds: float | None = None, seed: int | None = None, **told: Any) -> Iterator[Waveform]:
+    def stream(
+        self, prompt: str | Prompt, seconds: float | None = None, seed: int | None = None, **told: Any
+    ) -> Iterator[Waveform]:
         """`play` of a `request` with the same arguments."""
         yield from self.play(self.request(prompt, seconds, seed, **told))
 
-    def generate(self, prompt: str | Prompt, seconds: float | None = None, seed: int | None = None, **told: Any) -> Waveform:
+    def generate(
+        self, prompt: str | Prompt, seconds: float | None = None, seed: int | None = None, **told: Any
+    ) -> Waveform:
         """The whole clip `[2, S]`: the concatenation of `stream`."""
         chunks = list(self.stream(prompt, seconds, seed, **told))
         return Waveform(torch.cat([chunk.samples for chunk in chunks], 1), self.sample_rate)

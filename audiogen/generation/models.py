@@ -1,4 +1,7 @@
-"""Where models live and how they load: a folder with `config.json`, `codec/`, `lm/` and, if it has its own, `habits.json`."""
+"""Where models live and how they load.
+
+A model is a folder with `config.json`, `codec/`, `lm/` and, if it has its own, `habits.json`.
+"""
 
 from __future__ import annotations
 

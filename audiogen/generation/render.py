@@ -163,7 +163,9 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(lines)
     unknown = [name for name in reader.fieldnames or () if name not in _COLUMNS]
     if unknown or "prompt" not in (reader.fieldnames or ()):
-        raise AudiogenError(f"{path}:1: expected columns of {', '.join(_COLUMNS)}, 'prompt' among them; got {lines[:1]}")
+        raise AudiogenError(
+            f"{path}:1: expected columns of {', '.join(_COLUMNS)}, 'prompt' among them; got {lines[:1]}"
+        )
     for row in reader:
         if None in row or any(value is None for value in row.values()):
             raise AudiogenError(f"{path}:{reader.line_num}: has another number of columns than the header")

@@ -35,6 +35,8 @@ class MusicLMConfig(Config):
 class MusicLM(nn.Module):
     """Implements `audiogen.interfaces.LanguageModel`. Stateless; a stream's state is the caller's."""
 
+    offsets: Tensor
+
     def __init__(self, config: MusicLMConfig) -> None:
         super().__init__()
         self.config = config
@@ -48,7 +50,27 @@ class MusicLM(nn.Module):
         self.register_buffer("offsets", torch.arange(books) * (size + 1), persistent=False)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
-                nn.init.normal_(weight, std=0.02 if "down" not in name and "out" not in name else 0.01)
+                nn.init.normal_(weight, std=self._initial_std(name, weight))
+
+    @staticmethod
+    def _initial_std(name: str, weight: Tensor) -> float:
+        """Inputs of unit size; the Transformer small, its outputs smaller, so that it begins near the identity."""
+        if name == "codes.weight":
+            return 1.0
+        if name.startswith(("codes_in", "lanes_in")):
+            return float(weight.shape[1] ** -0.5)
+        return 0.01 if ".down." in name or ".out." in name else 0.02
+
+    @torch.no_grad()
+    def start_from_codebooks(self, codebooks: Tensor) -> None:
+        """Begin the embeddings of codes at the codec's entries `[K', V, D]`, K' ≥ K, scaled to unit size.
+
+        So codes that sound alike begin alike. Does nothing when D is not `code_dim`.
+        """
+        books, size = self.config.num_codebooks, self.config.codebook_size
+        if codebooks.shape[2] == self.config.code_dim:
+            scaled = codebooks[:books] / codebooks[:books].square().mean((1, 2), keepdim=True).sqrt()
+            self.codes.weight.view(books, size + 1, -1)[:, :size] = scaled
 
     def save(self, folder: str | Path, storage: Storage) -> None:
         """Write a model folder."""

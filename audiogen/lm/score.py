@@ -50,8 +50,8 @@ def lanes(score: Score, start_frame: int, frames: int, frame_rate: float) -> np.
         group[:, 8] = np.clip((ends[held] - seconds) / 8, 0, 1)
         group[:, 9] = 1
     if score.energy:
-        times, values = zip(*score.energy, strict=True)
-        out[:, GROUPS["energy"]] = np.stack([np.interp(seconds, times, values), np.ones(frames)], 1)
+        points, values = zip(*score.energy, strict=True)
+        out[:, GROUPS["energy"]] = np.stack([np.interp(seconds, points, values), np.ones(frames)], 1)
     remaining = np.maximum(score.seconds - seconds, 0)
     out[:, GROUPS["time"]] = np.stack(
         [

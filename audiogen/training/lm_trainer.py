@@ -66,6 +66,7 @@ class LMTask:
                 )
         else:
             self.module = MusicLM(config.lm)
+            self.module.start_from_codebooks(SpectralCodec.load(config.codec).quantizer.codebooks)
         tracks = read_manifest(config.manifest)
         self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
         self._codec_folder = config.codec
@@ -108,7 +109,9 @@ class LMTask:
         prefix = plain.prefix.encode(batch["prompts"])
         logits = module(batch["inputs"], Condition(prefix, batch["lanes"]))
         books = logits.shape[1]
-        losses = [F.cross_entropy(logits[:, b].flatten(0, 1).float(), batch["targets"][:, b].flatten()) for b in range(books)]
+        losses = [
+            F.cross_entropy(logits[:, b].flatten(0, 1).float(), batch["targets"][:, b].flatten()) for b in range(books)
+        ]
         return torch.stack(losses)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
@@ -120,7 +123,7 @@ class LMTask:
         told, untold = [], []
         for first in range(0, count, size):
             items = [self._held_out.excerpt(position) for position in range(first, min(first + size, count))]
-            batch = {key: value.to(device) for key, value in _stack(items).items()}
+            batch: dict[str, Any] = {key: value.to(device) for key, value in _stack(items).items()}
             batch["lanes"] = torch.from_numpy(np.stack([item[2] for item in items])).to(device)
             batch["prompts"] = [_prompt(item[3], np.random.default_rng(first)) for item in items]
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.trainer.mixed_precision == "bf16"):

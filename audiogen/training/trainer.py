@@ -249,7 +249,9 @@ class Trainer:
         if not (self.accelerator.is_main_process and path.exists()):
             return
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(path, "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["global_step"] <= step))
+        write_text(
+            path, "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["global_step"] <= step)
+        )
 
     def _log(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:

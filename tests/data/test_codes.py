@@ -39,9 +39,7 @@ def test_preparing_encodes_what_is_missing_and_skips_the_rest(tracks: list[Track
     assert list(prepare_codes(tmp_path / "codec", tracks, tmp_path, tmp_path / "codes")) == [(3, 3)]
 
 
-def test_encoding_leaves_no_half_file(
-    tracks: list[Track], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_encoding_leaves_no_half_file(tracks: list[Track], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(path: Path, *_: object, **__: object) -> None:
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt

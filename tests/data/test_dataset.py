@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def test_an_epoch_meets_every_item_inside_its_bounds_without_overlap(
         for item, length in enumerate(lengths):
             assert len(starts[item]) == max(1, length // segment)
             found = sorted(starts[item])
-            assert all(b - a == segment for a, b in zip(found, found[1:], strict=False))
-            assert found == [0] if length <= segment else 0 <= found[0] and found[-1] + segment <= length
+            assert all(b - a == segment for a, b in pairwise(found))
+            assert found == [0] if length <= segment else found[0] >= 0 and found[-1] + segment <= length
 
 
 def test_the_order_is_a_pure_function_of_seed_and_position() -> None:

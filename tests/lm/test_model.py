@@ -115,6 +115,19 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, int]) -> None:
         MusicLMConfig.build({"transformer": {"dim": 32, "heads": 4, "kv_heads": 2} | sizes}, "lm.toml")
 
 
+def test_embeddings_begin_at_the_codebooks_where_the_sizes_agree() -> None:
+    model = language_model()
+    before = model.codes.weight.clone()
+    model.start_from_codebooks(torch.randn(6, 32, LM.code_dim + 1))
+    assert torch.equal(model.codes.weight, before)
+    codebooks = torch.randn(6, 32, LM.code_dim) * torch.logspace(0, -3, 6)[:, None, None]
+    model.start_from_codebooks(codebooks)
+    tables, old = model.codes.weight.view(4, 33, -1), before.view(4, 33, -1)
+    assert torch.equal(tables[:, 32], old[:, 32])  # that of no code at all stays
+    torch.testing.assert_close(tables[:, :32].square().mean((1, 2)), torch.ones(4))
+    torch.testing.assert_close(tables[2, :32] / tables[2, 0, 0], codebooks[2] / codebooks[2, 0, 0])
+
+
 def test_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = language_model()
 

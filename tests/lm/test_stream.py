@@ -59,7 +59,7 @@ def test_the_seed_the_prompt_and_the_score_matter(model: MusicLM, prefix: torch.
 
     codes = made()
     assert codes.shape == (1, 4, 20) and codes.dtype == torch.int64
-    assert 0 <= int(codes.min()) and int(codes.max()) < LM.codebook_size
+    assert int(codes.min()) >= 0 and int(codes.max()) < LM.codebook_size
     assert not torch.equal(codes, made(seed=6))
     assert not torch.equal(codes, made(told=prefix.flip(0)))
     assert not torch.equal(codes, made(score=Score(9.0)))

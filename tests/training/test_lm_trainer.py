@@ -77,7 +77,11 @@ def test_what_is_dropped(data: Path) -> None:
     blank = Attributes()
     for prompt in said["prompts"]:
         assert prompt.text == ""
-        told = {field.name for field in fields(blank) if getattr(prompt.attributes, field.name) != getattr(blank, field.name)}
+        told = {
+            field.name
+            for field in fields(blank)
+            if getattr(prompt.attributes, field.name) != getattr(blank, field.name)
+        }
         assert told <= {"seconds"}
     assert said["lanes"].any()
     assert not LMTask(config(data, **NO_DROPS | {"drop_lane": 1.0})).batch(range(8))["lanes"].any()

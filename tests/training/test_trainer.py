@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,7 @@ def test_ctrl_c_in_the_middle_of_an_update_saves_a_whole_one(tmp_path: Path) -> 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed = trainer(tmp_path / "stopped", checkpoint_every_seconds=1e6)
     assert [report.global_step for report in resumed.steps()] == [5, 6]
-    assert_same_but_checkpoint_interval(tmp_path)
-
-
-def assert_same_but_checkpoint_interval(folder: Path) -> None:
-    same_training(folder / "through", folder / "stopped")
+    same_training(tmp_path / "through", tmp_path / "stopped")
 
 
 def test_ctrl_c_while_validating_saves_the_trained_weights_not_the_averaged(tmp_path: Path) -> None:
@@ -125,7 +122,7 @@ def test_ctrl_c_while_validating_saves_the_trained_weights_not_the_averaged(tmp_
             pass
     for _ in trainer(tmp_path / "stopped").steps():
         pass
-    assert_same_but_checkpoint_interval(tmp_path)
+    same_training(tmp_path / "through", tmp_path / "stopped")
 
 
 def test_leaving_the_loop_saves(tmp_path: Path) -> None:
@@ -236,8 +233,8 @@ def test_learning_rate(tmp_path: Path) -> None:
     rates = [made.learning_rate(step) for step in range(111)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)
-    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
-    assert all(a > b for a, b in zip(rates[10:110], rates[11:], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:10]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert trainer(tmp_path / "other", warmup_steps=0).learning_rate(0) == 1e-2
 
 

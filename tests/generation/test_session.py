@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiogen import Generator
+from audiogen.generation.session import _soften
+from audiogen.lm.sampling import Sampling
+from tests.laws import memory_is_constant
+
+
+def whole(generator: Generator, chunks: list[int], **told: object) -> torch.Tensor:
+    session = generator.session(generator.request("calm folk, 90 bpm", **told))
+    parts, index = [], 0
+    while not session.finished:
+        parts.append(session.advance(chunks[index % len(chunks)]).samples)
+        index += 1
+    return torch.cat(parts, 1)
+
+
+@pytest.mark.parametrize("chunks", [[1], [3, 7, 2], [1000]])
+def test_the_chunk_size_does_not_matter(generator: Generator, chunks: list[int]) -> None:
+    told = {"seconds": 1.7, "seed": 5}
+    torch.testing.assert_close(whole(generator, chunks, **told), whole(generator, [25], **told), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 0.04, 0.5, 1.2345])
+def test_length_is_exact_to_the_sample(generator: Generator, seconds: float) -> None:
+    audio = whole(generator, [4], seconds=seconds, seed=1)
+    assert audio.shape == (2, max(1, round(seconds * generator.sample_rate)))
+
+
+def test_another_seed_gives_another_clip_and_the_same_seed_the_same(generator: Generator) -> None:
+    one, again, other = (whole(generator, [9], seconds=1, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_steering_changes_what_follows_and_only_that(generator: Generator) -> None:
+    request = generator.request("calm folk, 90 bpm", seconds=2, seed=3, sampling=Sampling(temperature=0))
+    straight, steered = generator.session(request), generator.session(request)
+    before = straight.advance(20).samples, steered.advance(20).samples
+    assert torch.equal(*before)
+    steered.steer("fast drum and bass, 174 bpm")
+    assert steered.attributes.tempo_bpm == 174
+    after = straight.advance(30).samples, steered.advance(30).samples
+    assert after[0].shape == after[1].shape and not torch.equal(*after)
+    assert steered.finished and straight.finished
+
+
+def test_the_end_fades_out(generator: Generator) -> None:
+    audio = whole(generator, [25], seconds=1, seed=1)
+    assert float(audio[:, -1].abs().max()) == 0.0
+
+
+def test_memory_does_not_grow(generator: Generator) -> None:
+    session = generator.session(generator.request("techno", seconds=3600, seed=1))
+    memory_is_constant(session._codes, lambda: session.advance(5), times=60)
+
+
+def test_peaks_bend_instead_of_clipping() -> None:
+    quiet = torch.linspace(-0.9, 0.9, 11)
+    assert torch.equal(_soften(quiet), quiet)
+    loud = _soften(torch.tensor([-8.0, 0.95, 3.0]))
+    assert float(loud.abs().max()) <= 1 and 0.9 < float(loud[1]) < 0.95
