@@ -38,7 +38,7 @@ def generate(seconds: int, model: str, folder: str) -> Run:
     path = Path(folder) / f"clip-{seconds}.wav"
     command = [AUDIOGEN, "generate", PROMPT, "--model", model, "--seconds", str(seconds)]
     begin = time.perf_counter()
-    process = subprocess.Popen([*command, "--seed", "1", "-o", str(path)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--seed", "1", "-o", str(path)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -45,7 +45,7 @@ def through_opus(clip: Waveform, kbps: int) -> tuple[Waveform, float]:
     with tempfile.TemporaryDirectory() as folder:
         source, coded, decoded = (f"{folder}/{name}" for name in ("in.wav", "coded.opus", "out.wav"))
         write(source, clip)
-        quiet = ["ffmpeg", "-v", "error", "-i"]
+        quiet = ["ffmpeg", "-nostdin", "-v", "error", "-i"]
         subprocess.run([*quiet, source, "-c:a", "libopus", "-b:a", f"{kbps}k", coded], check=True)
         subprocess.run([*quiet, coded, "-ar", "48000", "-ac", "2", decoded], check=True)
         result = read(decoded)
@@ -110,6 +110,7 @@ def main(
         others["unrelated pieces"] = mean([compare(clip, other) for clip, other in unrelated])
         if picture is not None:
             first = {"original": originals[0], f"ours, {books} codebooks": decoded[0]}
+            picture.parent.mkdir(parents=True, exist_ok=True)
             draw(picture, {**first, "Opus 12 kbps": through_opus(originals[0], 12)[0]})
     except (AudiogenError, FileNotFoundError, subprocess.CalledProcessError) as error:
         typer.echo(f"error: {error}", err=True)

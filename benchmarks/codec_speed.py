@@ -26,7 +26,6 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-@torch.inference_mode()
 def main(
     codec: Annotated[Path, typer.Option(help="codec folder")] = CODEC,
     seconds: Annotated[float, typer.Option(min=1.0, help="length of the audio")] = 30.0,
@@ -38,6 +37,7 @@ def main(
     from encodec import EncodecModel
 
     torch.set_num_threads(2)
+    torch.set_grad_enabled(False)
     try:
         ours = SpectralCodec.load(codec)
     except AudiogenError as error:

@@ -63,7 +63,7 @@ class Excerpts:
         self.places = [
             (track, (track.seconds - seconds) * (index + 0.5) / count)
             for track in tracks
-            if track.style and track.seconds > seconds
+            if track.style and track.tempo_bpm and track.key and track.seconds > seconds
             for index in range(count)
         ]
         self.styles = [str(track.style) for track, _ in self.places]

@@ -79,12 +79,12 @@ class Report:
     ) -> None:
         """One line; `form` shows `ours` and the limit. NaN meets nothing."""
         if at_least is not None:
-            limit, met = f"≥ {form.format(at_least)}", ours >= at_least
+            limit, met = f"≥ {form.format(at_least)}", bool(ours >= at_least)
         elif at_most is not None:
-            limit, met = f"≤ {form.format(at_most)}", ours <= at_most
+            limit, met = f"≤ {form.format(at_most)}", bool(ours <= at_most)
         else:
             limit, met = "", None
-        self.rows.append(Row(what, ours, reference, limit, met, form.format(ours)))
+        self.rows.append(Row(what, float(ours), reference, limit, met, form.format(ours)))
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of its own below the main one."""
@@ -106,7 +106,9 @@ class Report:
         console.print(", ".join(f"{name} {value}" for name, value in told.items()), markup=False)
         if path is not None:
             rows = [vars(row) for row in self.rows]
-            write_json(path, {"title": self.title, "rows": rows, "tables": self.tables, "machine": told})
+            saved = {"title": self.title, "rows": rows, "tables": self.tables, "notes": self.notes, "machine": told}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, saved)
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import audiogen
-from audiogen.audio.io import write
+from audiogen.audio.io import read, write
 from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
 from audiogen.data.manifest import Track, sha256_file, write_manifest
 from audiogen.files import write_json
@@ -91,5 +91,5 @@ def prepared(folder: Path, tracks: list[Track]) -> None:
     (folder / "codes").mkdir()
     write_json(folder / "codes" / "index.json", {"codec": made.fingerprint, "num_codebooks": made.num_codebooks})
     for track in tracks:
-        codes = made.encode(notes(track.seconds, seed=int(track.composition))[None])[0].T
+        codes = made.encode(read(folder / track.path).samples[None])[0].T
         np.save(folder / "codes" / f"{track.sha256[:32]}.npy", codes.numpy().astype(np.int16))

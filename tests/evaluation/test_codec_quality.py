@@ -17,7 +17,7 @@ from audiogen.interfaces import AudiogenError, Waveform
 def chord(root_hz: float, seconds: float = 2.0) -> Waveform:
     time = torch.arange(round(seconds * 48_000)) / 48_000
     notes = [torch.sin(2 * math.pi * root_hz * 2 ** (step / 12) * time) for step in (0, 4, 7)]
-    return Waveform(0.2 * torch.stack([sum(notes), sum(notes)]), 48_000)  # type: ignore[list-item]
+    return Waveform(0.2 * torch.stack([sum(notes), sum(notes)]), 48_000)
 
 
 def test_level_difference() -> None:

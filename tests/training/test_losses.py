@@ -48,9 +48,9 @@ def test_the_same_costs_nothing_and_more_noise_costs_more(loss: SpectralLoss) ->
 def test_a_semitone_at_the_bottom_is_heard(loss: SpectralLoss) -> None:
     """The trap of the first trial: mel bands alone hardly tell a low note from its neighbour."""
     _, wrong = loss(tone(82.4), tone(77.8))
-    turned = tone(77.8).roll(300, 2)
-    _, right = loss(turned, tone(77.8))
-    assert float(wrong["convergence"]) > 0.8 and float(right["convergence"]) < 0.15
+    later = tone(77.8, 1.6)[:, :, 300:72_300]  # another phase, the same note
+    _, right = loss(later, tone(77.8))
+    assert float(wrong["convergence"]) > 0.5 and float(right["convergence"]) < 0.1
     assert float(wrong["log_mid"]) > 3 * float(right["log_mid"])
 
 
@@ -58,7 +58,7 @@ def test_a_side_that_is_lost_costs(loss: SpectralLoss) -> None:
     target = notes(1.5, 48_000)[None]
     narrow = target.mean(1, keepdim=True).expand(-1, 2, -1)
     _, parts = loss(narrow, target)
-    assert float(parts["mel_side"]) > 1 and float(parts["mel_mid"]) == pytest.approx(0, abs=1e-3)
+    assert float(parts["mel_side"]) > 0.3 and float(parts["mel_mid"]) == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("silent", ["output", "target", "both"])
