@@ -53,7 +53,7 @@ def test_training_makes_the_loss_smaller(task: CodecTask) -> None:
         loss, parts = task.loss(task.module, batch, step)
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         assert bool(task.module.quantizer.started) == (step >= 2)
     assert losses[-1] < 0.8 * losses[0]
     assert {"mel_mid", "mel_side", "log_mid", "convergence", "commitment"} == parts.keys()
