@@ -30,13 +30,13 @@ Example: audiogen generate "slow dub techno, 118 bpm, D minor" --seconds 180 -o 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 1; Ctrl-C is 130 and leaves nothing half-written."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer turns Ctrl-C into the code 130
+        if code:
+            print("stopped; nothing half-written was left", file=sys.stderr)
+            sys.exit(code)
     except AudiogenError as error:
         sys.exit(f"error: {error}")
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("stopped; nothing half-written was left", file=sys.stderr)
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

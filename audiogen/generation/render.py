@@ -137,7 +137,7 @@ def read_jobs(path: str | Path, seconds: float | None, seed: int) -> list[Job]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise AudiogenError(f"{path}: cannot be read as text: {error}") from None
-    rows = list(_rows(path, text))
+    rows = list(_rows(path, text)) if text.strip() else []
     if not rows:
         raise AudiogenError(f"{path}: holds no prompts")
     jobs: list[Job] = []
