@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 # --- vocabulary -----------------------------------------------------------------------------------------------------
@@ -151,6 +150,12 @@ class Prompt:
     attributes: Attributes = field(default_factory=Attributes)
 
 
+def _no_times() -> np.ndarray:
+    import numpy
+
+    return numpy.zeros(0)
+
+
 @dataclass(frozen=True)
 class Score:
     """What happens when, in seconds: made by the planner, or read from a track's labels.
@@ -160,8 +165,8 @@ class Score:
     """
 
     seconds: float
-    beats_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    downbeats_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    beats_seconds: np.ndarray = field(default_factory=_no_times)
+    downbeats_seconds: np.ndarray = field(default_factory=_no_times)
     chords: tuple[Chord, ...] = ()
     sections: tuple[tuple[float, str], ...] = ()
     energy: tuple[tuple[float, float], ...] = ()
