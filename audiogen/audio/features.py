@@ -5,10 +5,14 @@ Measurements are made on the mid channel at 22,050 Hz.
 
 from __future__ import annotations
 
+import functools
 import math
+import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -31,6 +35,39 @@ _PROFILES: dict[Literal["major", "minor"], tuple[float, ...]] = {
 }
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _lock_path() -> Path:
+    return Path(tempfile.gettempdir()) / f"audiogen-librosa-{os.getuid()}.lock"
+
+
+def one_process_compiles(function: Callable[P, R]) -> Callable[P, R]:
+    """Let one process at a time make the first call of `function`.
+
+    librosa compiles parts of itself when they are first used and keeps them on disk. Two processes doing so at once
+    can mix their files up, and every later process then crashes with a segmentation fault.
+    """
+    waited = False
+
+    @functools.wraps(function)
+    def called(*values: P.args, **named: P.kwargs) -> R:
+        nonlocal waited
+        if waited or os.name != "posix":
+            return function(*values, **named)
+        import fcntl
+
+        with open(_lock_path(), "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            result = function(*values, **named)
+        waited = True
+        return result
+
+    return called
+
+
+@one_process_compiles
 def beats(waveform: Waveform) -> tuple[float | None, np.ndarray]:
     """Tempo in beats a minute and the times of the beats in seconds `[N]` (Ellis 2007); None and `[0]` if none."""
     import librosa
@@ -48,6 +85,7 @@ def tempo_bpm(waveform: Waveform) -> float | None:
     return beats(waveform)[0]
 
 
+@one_process_compiles
 def key(waveform: Waveform) -> Key | None:
     """The best of 24 keys by correlation of the mean chroma of the harmonic part with the Krumhansl profiles.
 
@@ -71,6 +109,7 @@ def key(waveform: Waveform) -> Key | None:
     return max(scores, key=scores.__getitem__)
 
 
+@one_process_compiles
 def chroma(waveform: Waveform) -> np.ndarray:
     """Strength of each pitch class, `[12, T]`, 0…1 in each frame, from a constant-Q transform; 43 frames a second.
 
@@ -81,6 +120,7 @@ def chroma(waveform: Waveform) -> np.ndarray:
     return librosa.feature.chroma_cqt(y=_mid(waveform), sr=_RATE, hop_length=_HOP, tuning=0.0)
 
 
+@one_process_compiles
 def semitone_bands(waveform: Waveform) -> np.ndarray:
     """log(1 + 100 |CQT|), `[72, T]`: six octaves of semitones from C2; 43 frames a second."""
     import librosa

@@ -95,3 +95,24 @@ def test_figure_is_a_whole_png(tmp_path: Path, audio: Waveform) -> None:
     data = (tmp_path / "clip.png").read_bytes()
     assert data.startswith(b"\x89PNG") and data.endswith(b"IEND\xaeB`\x82") and len(data) > 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["clip.png"]
+
+
+def test_only_one_process_makes_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+    import threading
+
+    monkeypatch.setattr(features, "_lock_path", lambda: tmp_path / "lock")
+    calls: list[int] = []
+    function = features.one_process_compiles(calls.append)
+    with open(tmp_path / "lock", "a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        first = threading.Thread(target=function, args=(1,))
+        first.start()
+        first.join(0.2)
+        assert first.is_alive() and not calls
+        fcntl.flock(other, fcntl.LOCK_UN)
+        first.join(10)
+        assert calls == [1]
+        fcntl.flock(other, fcntl.LOCK_EX)
+        function(2)  # no longer waits
+    assert calls == [1, 2]
