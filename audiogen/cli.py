@@ -297,14 +297,18 @@ def data_summary(manifest: Path) -> None:
 @codec.command("encode")
 def codec_encode(
     audio: Path,
-    output: Annotated[Path, typer.Option("-o", "--output", help="a .safetensors file")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="an .agc file")],
+    codebooks: Annotated[int | None, typer.Option(help="fewer make a smaller file; all if not given")] = None,
     model: Annotated[str, typer.Option(help="a shipped model or a model folder")] = "mini",
 ) -> None:
-    """Audio file to codes. Example: audiogen codec encode IN.wav -o OUT.safetensors"""
+    """Audio file to codes. Example: audiogen codec encode IN.wav -o OUT.agc --codebooks 8"""
     from audiogen.generation.transcode import encode_file
 
-    codes, seconds = encode_file(audio, output, model)
-    print(f"{output}: {seconds:.2f} s, {codes.shape[1]} frames of {codes.shape[0]} codebooks", file=sys.stderr)
+    coded, size = encode_file(audio, output, model, codebooks)
+    books, frames = coded.codes.shape
+    seconds = coded.samples / coded.sample_rate
+    told = f"{seconds:.2f} s, {frames} frames of {books} codebooks, {coded.kbps:g} kbps, {size:,} bytes"
+    print(f"{output}: {told}", file=sys.stderr)
 
 
 @codec.command("decode")
@@ -313,7 +317,7 @@ def codec_decode(
     output: Annotated[Path, typer.Option("-o", "--output", help="a .wav file")],
     model: Annotated[str, typer.Option(help="the model that encoded it")] = "mini",
 ) -> None:
-    """Codes to audio. Example: audiogen codec decode IN.safetensors -o OUT.wav"""
+    """Codes to audio. Example: audiogen codec decode IN.agc -o OUT.wav"""
     from audiogen.generation.transcode import decode_file
 
     print(f"{output}: {decode_file(codes, output, model):.2f} s", file=sys.stderr)

@@ -26,5 +26,5 @@ if __name__ == "__main__":
     parser.add_argument("config", help="a TOML file such as recipes/train_codec.toml")
     parser.add_argument("overrides", nargs="*", help="such as trainer.max_steps=100")
     parser.add_argument("--run", required=True, help="the run's folder")
-    told = parser.parse_args()
+    told = parser.parse_intermixed_args()  # overrides may stand anywhere
     run_command(lambda: main(CodecTrainingConfig.read(told.config, told.overrides), told.run))

@@ -39,5 +39,5 @@ if __name__ == "__main__":
     parser.add_argument("overrides", nargs="*", help="such as trainer.max_steps=100")
     parser.add_argument("--run", required=True, help="the run's folder")
     parser.add_argument("--from", dest="base", help="a model to fine-tune: 'mini' or a model folder")
-    told = parser.parse_args()
+    told = parser.parse_intermixed_args()  # overrides may stand anywhere
     run_command(lambda: main(configured(told.config, told.overrides, told.base), told.run))

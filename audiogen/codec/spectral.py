@@ -1,21 +1,29 @@
 """SpectralCodec: STFT in, inverse STFT out, causal, integer codes between.
 
-The encoder sees two short spectra (mid and side, log-magnitude; below `phase_hz` also the compressed complex spectrum
-of mid) at 100 Hz and one long spectrum that resolves semitones at 25 Hz. The decoder gives magnitude and phase of
-mid and side at 100 Hz (cf. Siuzdak 2023, Vocos, §3.3), overlapped and added. Every STFT frame ends where its hop
-ends, so nothing looks ahead; the overlap of three short hops (30 ms) is the whole latency of decoding.
+The encoder hears loudness, never phase: short spectra (log-magnitude of mid and side) at 100 Hz, and at 25 Hz a long
+spectrum and a bank of semitones. The decoder draws STFT frames at 100 Hz as a sum of three things, overlapped and
+added: tones of an oscillator bank, whose phases the stream carries along; noise, given magnitudes with phases from a
+fixed table; and free bins, magnitude and phase (cf. Siuzdak 2023, Vocos, §3.3), for what starts sharply (deterministic
+plus stochastic plus transient: Serra and Smith 1990; Verma and Meng 2000).
+
+Nothing looks ahead. Decoded audio comes late by `lookahead_frames`, which lets the codes of a moment tell what
+followed it, and by the overlap of three short hops (30 ms).
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiogen.codec.layers import ConvNeXtStack, State
+from audiogen.codec.oscillators import OscillatorBank, PitchBank
 from audiogen.codec.quantizer import Quantized, ResidualVectorQuantizer
 from audiogen.codec.streaming import BlockEncoder, FrameDecoder
 from audiogen.config import Config
@@ -31,12 +39,21 @@ class SpectralCodecConfig(Config):
     """samples a frame: 25 Hz at 48 kHz"""
     short_hop: int = 480
     """samples between short STFT frames; divides hop_length"""
-    long_window: int = 7680
-    """samples of the spectrum that resolves semitones"""
+    long_window: int = 8192
+    """samples of the spectrum that resolves semitones; the bank of semitones listens with half and twice as many too"""
     long_hz: float = 4000.0
     """the long spectrum is kept below this"""
-    phase_hz: float = 5000.0
-    """the encoder sees phase below this"""
+    lowest_hz: float = 32.703
+    """the lowest oscillator: C1"""
+    num_oscillators: int = 96
+    """one a semitone: eight octaves"""
+    pitch_dim: int = 256
+    """width of the small network that tells the oscillators' frequencies"""
+    noise_bands: int = 64
+    noise_frames: int = 512
+    """frames of the table of noise phases, after which it repeats (5 s)"""
+    lookahead_frames: int = 1
+    """decoded audio is late by this many frames beside its overlap"""
     top_hz: float = 20_000.0
     """nothing is coded above this"""
     fast_dim: int = 320
@@ -72,24 +89,33 @@ class SpectralCodecConfig(Config):
         return self.hop_length // self.short_hop
 
     @property
-    def phase_bins(self) -> int:
-        return int(self.phase_hz * self.window / self.sample_rate)
-
-    @property
     def long_bins(self) -> int:
         return int(self.long_hz * self.long_window / self.sample_rate)
+
+    @property
+    def late_samples(self) -> int:
+        """how far decoded audio lies behind the codes"""
+        return self.lookahead_frames * self.hop_length + 3 * self.short_hop
+
+    @property
+    def centres_hz(self) -> Tensor:
+        """of the oscillators, float64 `[K]`"""
+        return self.lowest_hz * 2 ** (torch.arange(self.num_oscillators, dtype=torch.float64) / 12)
 
     def model_post_init(self, context: Any, /) -> None:
         if self.hop_length % self.short_hop:
             raise ValueError(f"hop_length {self.hop_length} must be a multiple of short_hop {self.short_hop}")
-        if max(self.top_hz, self.phase_hz, self.long_hz) > self.sample_rate / 2:
-            raise ValueError(f"top_hz, phase_hz and long_hz must lie below half of sample_rate {self.sample_rate}")
+        highest_hz = float(self.centres_hz[-1]) * 2 ** (1 / 12)
+        if max(self.top_hz, self.long_hz, highest_hz) > self.sample_rate / 2:
+            raise ValueError(
+                f"top_hz, long_hz and the highest oscillator must lie below half of sample_rate {self.sample_rate}"
+            )
         if self.long_window < self.hop_length:
             raise ValueError(f"long_window {self.long_window} must be at least hop_length {self.hop_length}")
 
 
 class EncoderState(NamedTuple):
-    """Past samples (mid, side) `[B, 2, long_window - hop_length]` and the stacks' states."""
+    """Past samples (mid, side) `[B, 2, past]` and the stacks' states."""
 
     samples: Tensor
     fast: State
@@ -97,11 +123,30 @@ class EncoderState(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """Stacks' states and the unfinished overlap `[B, 2, 3, short_hop]`."""
+    """Where a stream of audio stands."""
 
     slow: State
     fast: State
+    latents: Tensor
+    """of the last frame, `[B, 1, D]`"""
+    deviation: Tensor
+    """of the oscillators in the last frame, semitones, float64 `[B, 1, K]`"""
+    phases: Tensor
+    """of the oscillators in the last short frame, float64 `[B, K]`"""
+    frame: int
+    """short frames so far: the place in the table of noise phases"""
     overlap: Tensor
+    """the unfinished sum `[B, 2, 3, short_hop]`"""
+
+
+class Reconstruction(NamedTuple):
+    """What training sees: audio `[B, 2, T · hop_length - late_samples]`, aligned with the input's start; the
+    quantiser's word; and how far the oscillators are from the tones that the encoder heard, in nepers and semitones."""
+
+    samples: Tensor
+    quantized: Quantized
+    mistuned: Tensor
+    misweighed: Tensor
 
 
 class SpectralCodec(nn.Module):
@@ -109,6 +154,8 @@ class SpectralCodec(nn.Module):
 
     analysis: Tensor
     long_analysis: Tensor
+    noise: Tensor
+    bands: Tensor
 
     def __init__(self, config: SpectralCodecConfig) -> None:
         super().__init__()
@@ -116,13 +163,17 @@ class SpectralCodec(nn.Module):
         self.sample_rate, self.channels = config.sample_rate, config.channels
         self.hop_length, self.num_codebooks = config.hop_length, config.num_codebooks
         self.codebook_size = config.codebook_size
-        features = 2 * config.bins + 2 * config.phase_bins
+        oscillators = config.num_oscillators
         self.register_buffer("analysis", torch.hann_window(config.window), persistent=False)
         self.register_buffer("long_analysis", torch.hann_window(config.long_window), persistent=False)
-        self.enc_in = nn.Linear(features, config.fast_dim)
+        self.register_buffer("noise", _noise(config.noise_frames, config.bins), persistent=False)
+        self.register_buffer("bands", _bands(config.noise_bands, config.bins), persistent=False)
+        self.pitch_bank = PitchBank(config.centres_hz, config.long_window, config.sample_rate)
+        self.oscillators = OscillatorBank(config.centres_hz, config.sample_rate, config.window, config.short_hop)
+        self.enc_in = nn.Linear(2 * config.bins, config.fast_dim)
         self.enc_fast = ConvNeXtStack(config.fast_dim, config.encoder_fast_depth, config.fast_expansion)
         self.enc_slower = nn.Linear(config.rate_ratio * config.fast_dim, config.slow_dim)
-        self.enc_long = nn.Linear(config.long_bins, config.slow_dim)
+        self.enc_long = nn.Linear(config.long_bins + 2 * oscillators, config.slow_dim)
         self.enc_slow = ConvNeXtStack(config.slow_dim, config.encoder_slow_depth, config.slow_expansion)
         self.enc_out = nn.Sequential(nn.LayerNorm(config.slow_dim), nn.Linear(config.slow_dim, config.latent_dim))
         self.quantizer = ResidualVectorQuantizer(config.num_codebooks, config.codebook_size, config.latent_dim)
@@ -131,76 +182,159 @@ class SpectralCodec(nn.Module):
         self.dec_faster = nn.Linear(config.slow_dim, config.rate_ratio * config.fast_dim)
         self.dec_fast = ConvNeXtStack(config.fast_dim, config.decoder_fast_depth, config.fast_expansion)
         self.dec_norm = nn.LayerNorm(config.fast_dim)
-        self.dec_out = nn.Linear(config.fast_dim, 4 * config.bins)
+        self._head_sizes = [4 * config.bins, 2 * config.noise_bands, 3 * oscillators]
+        self.dec_out = nn.Linear(config.fast_dim, sum(self._head_sizes))
+        sizes = (2 * config.latent_dim, config.pitch_dim, config.pitch_dim, oscillators)
+        self.dec_pitch = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     # --- training and the parts that streams share ------------------------------------------------------------------
 
     def encoder_state(self, batch_size: int) -> EncoderState:
-        past = self.analysis.new_zeros(batch_size, 2, self.config.long_window - self.hop_length)
+        past = self.analysis.new_zeros(batch_size, 2, self.pitch_bank.past_samples - self.hop_length)
         return EncoderState(past, self.enc_fast.init_state(batch_size), self.enc_slow.init_state(batch_size))
 
     def decoder_state(self, batch_size: int) -> DecoderState:
-        overlap = self.analysis.new_zeros(batch_size, 2, 3, self.config.short_hop)
-        return DecoderState(self.dec_slow.init_state(batch_size), self.dec_fast.init_state(batch_size), overlap)
+        config = self.config
+        return DecoderState(
+            slow=self.dec_slow.init_state(batch_size),
+            fast=self.dec_fast.init_state(batch_size),
+            latents=self.analysis.new_zeros(batch_size, 1, config.latent_dim),
+            deviation=self.analysis.new_zeros(batch_size, 1, config.num_oscillators, dtype=torch.float64),
+            phases=self.oscillators.first_phases(batch_size),
+            frame=0,
+            overlap=self.analysis.new_zeros(batch_size, 2, 3, config.short_hop),
+        )
 
     def encode_latents(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """Left/right `[B, 2, T · hop_length]` → latents before quantising `[B, T, D]`."""
+        latents, state, _ = self._encode(samples, state)
+        return latents, state
+
+    def _encode(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState, tuple[Tensor, ...]]:
+        """... and what the bank of semitones heard."""
         config = self.config
         left, right = samples[:, 0], samples[:, 1]
         seen = torch.cat([state.samples, torch.stack([(left + right) / 2, (left - right) / 2], 1)], 2)
+        past = state.samples.shape[2]
         with torch.autocast(samples.device.type, enabled=False):
-            short = seen[:, :, state.samples.shape[2] - 3 * config.short_hop :].float()
-            spectra = torch.fft.rfft(short.unfold(2, config.window, config.short_hop) * self.analysis)
-            magnitude = spectra[..., : config.bins].abs()
-            low = spectra[:, 0, :, : config.phase_bins]
-            turned = torch.view_as_real(low / (low.abs() + 1e-4).sqrt()).flatten(2)
-            fast_in = torch.cat([_log(magnitude[:, 0]), _log(magnitude[:, 1]), turned], 2)
-            frames = seen[:, 0].float().unfold(1, config.long_window, self.hop_length)
+            seen = seen.float()
+            short = seen[:, :, past - 3 * config.short_hop :]
+            magnitude = torch.fft.rfft(short.unfold(2, config.window, config.short_hop) * self.analysis).abs()
+            fast_in = _log(magnitude[..., : config.bins]).transpose(1, 2).flatten(2)
+            mid = seen[:, 0]
+            frames = mid[:, past + self.hop_length - config.long_window :].unfold(1, config.long_window, self.hop_length)
             long = torch.fft.rfft(frames * self.long_analysis)[..., : config.long_bins].abs()
-            slow_in = _log(long)
+            amplitude, deviation, clearness = heard = self.pitch_bank(mid, frames.shape[1], self.hop_length)
+            slow_in = torch.cat([_log(long), _log(1000 * amplitude), deviation * clearness], 2)
         x, fast = self.enc_fast(self.enc_in(fast_in), state.fast)
         x = self.enc_slower(x.unflatten(1, (-1, config.rate_ratio)).flatten(2)) + self.enc_long(slow_in)
         x, slow = self.enc_slow(x, state.slow)
-        return self.enc_out(x), EncoderState(seen[:, :, samples.shape[2] :], fast, slow)
+        return self.enc_out(x), EncoderState(seen[:, :, samples.shape[2] :], fast, slow), heard
 
     def decode_latents(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-        """Latents `[B, T, D]` → left/right `[B, 2, T · hop_length]`, late by three short hops."""
+        """Latents `[B, T, D]` → left/right `[B, 2, T · hop_length]`, late by `late_samples`."""
+        stereo, state, _ = self._decode(latents, state)
+        return stereo, state
+
+    def _decode(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, tuple[Tensor, Tensor]]:
+        """... and amplitude and deviation of the oscillators at the frame rate, each `[B, T, K]`."""
         config = self.config
         x, slow = self.dec_slow(self.dec_in(latents), state.slow)
         x, fast = self.dec_fast(self.dec_faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
-        head = self.dec_out(self.dec_norm(x)).float()
+        free, noise, tones = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
         with torch.autocast(latents.device.type, enabled=False):
-            magnitude, phase = head.unflatten(2, (2, 2, config.bins)).permute(2, 0, 3, 1, 4)  # each [B, 2, F, bins]
-            spectra = torch.polar(magnitude.clamp(max=7.0).exp(), phase)
-            frames = torch.fft.irfft(spectra, n=config.window) * (self.analysis / 1.5)
+            known, deviation = self._deviation(latents, state)
+            loudness, *across = tones.unflatten(2, (3, -1)).unbind(2)
+            width = torch.complex(*(1.5 * part.tanh() for part in across))
+            amplitude = (loudness.clamp(max=6.0) - 6.0).exp()
+            drawn, phases = self.oscillators(
+                amplitude * torch.stack([torch.ones_like(width), width]), deviation, state.phases
+            )
+            magnitude, phase = free.unflatten(2, (2, 2, config.bins)).permute(2, 3, 0, 1, 4)  # each [2, B, F, bins]
+            magnitude = magnitude.clamp(max=7.0).exp()
+            spectra = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # half as dear as polar
+            count = spectra.shape[2]
+            place = torch.arange(state.frame, state.frame + count, device=x.device) % config.noise_frames
+            hiss = (noise.unflatten(2, (2, -1)) @ self.bands - 1.0).clamp(max=7.0).exp()  # [B, F, 2, bins]
+            spectra = spectra + hiss.permute(2, 0, 1, 3) * self.noise[:, None, place]
+            tonal = min(self.oscillators.bins, config.bins)
+            spectra = torch.cat([spectra[..., :tonal] + drawn[..., :tonal], spectra[..., tonal:]], 3)
+            frames = (torch.fft.irfft(spectra, n=config.window) * (self.analysis / 1.5)).transpose(0, 1)
             hops = frames.unflatten(3, (4, config.short_hop))  # frame j, part p adds to block j + p
-            count = hops.shape[2]
             blocks = torch.cat([state.overlap, hops.new_zeros(*hops.shape[:2], count, config.short_hop)], 2)
             for part in range(4):
                 blocks[:, :, part : part + count] += hops[:, :, :, part]
             done = blocks[:, :, :count].flatten(2)
             mid, side = done[:, 0], done[:, 1]
         stereo = torch.stack([mid + side, mid - side], 1)
-        return stereo, DecoderState(slow, fast, blocks[:, :, count:])
+        following = DecoderState(
+            slow, fast, latents[:, -1:], known[:, -1:], phases, state.frame + count, blocks[:, :, count:]
+        )
+        return stereo, following, (amplitude.unflatten(1, (-1, config.rate_ratio)).mean(2), known.float())
 
-    def forward(self, samples: Tensor, levels: Tensor) -> tuple[Tensor, Quantized]:
+    def _deviation(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, Tensor]:
+        """The oscillators' distance from their semitones, float64 `[B, T, K]`, and the same at the short hop's rate.
+
+        In float64 from the codebooks' sums on, since phases add up what is told here for as long as the stream runs.
+        """
+        x = torch.cat([torch.cat([state.latents, latents[:, :-1]], 1), latents], 2).double()
+        for index, layer in enumerate(self.dec_pitch):
+            x = F.gelu(x, approximate="tanh") if index else x
+            x = F.linear(x, layer.weight.double(), layer.bias.double())  # type: ignore[union-attr, operator]
+        known = 0.6 * torch.tanh(x)
+        before = torch.cat([state.deviation, known[:, :-1]], 1)[:, :, None]
+        ratio = self.config.rate_ratio
+        share = torch.arange(1, ratio + 1, dtype=torch.float64, device=x.device)[:, None] / ratio
+        return known, (before + (known[:, :, None] - before) * share).flatten(1, 2)
+
+    def forward(self, samples: Tensor, levels: Tensor) -> Reconstruction:
         """Reconstruct `[B, 2, T · hop_length]` through `levels` `[B]` codebooks, for training.
 
-        The output is aligned with the input; its last three short hops are unfinished, as at the end of a stream.
+        Phases and noise begin anywhere, so that the network cannot learn the beginning of a stream by heart.
         """
-        latents, _ = self.encode_latents(samples, self.encoder_state(samples.shape[0]))
+        batch, config = samples.shape[0], self.config
+        latents, _, heard = self._encode(samples, self.encoder_state(batch))
         quantized = self.quantizer(latents, levels) if bool(self.quantizer.started) else self._unquantized(latents)
-        late, state = self.decode_latents(quantized.latents, self.decoder_state(samples.shape[0]))
-        rest = self._finish(state)
-        return torch.cat([late[:, :, 3 * self.config.short_hop :], rest], 2), quantized
+        state = self.decoder_state(batch)
+        phases = torch.rand_like(state.phases) * (2 * math.pi)
+        state = state._replace(phases=phases, frame=int(torch.randint(config.noise_frames, ())))
+        late, _, played = self._decode(quantized.latents, state)
+        return Reconstruction(late[:, :, config.late_samples :], quantized, *self._tones(played, heard))
+
+    def _tones(self, played: tuple[Tensor, ...], heard: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Mean distance of the oscillators from the tones heard: in semitones, weighted by amplitude, and in nepers.
+
+        What is heard at a semitone counts where it is one clear tone, and is nothing when that tone is a neighbour's.
+        What a window hears lies at its middle, so longer windows are compared with earlier frames.
+        """
+        config, bank = self.config, self.pitch_bank
+        distances, weights = [], []
+        parts = zip(*(part.split(bank.parts, 2) for part in (*played, *heard)), strict=True)
+        for size, (loudness, mine, amplitude, theirs, clearness) in zip(bank.windows, parts, strict=True):
+            drawn_at = config.late_samples - 2 * config.short_hop  # samples from a frame's middle to its codes' end
+            behind = max(0, round((size / 2 - drawn_at) / self.hop_length))
+            loudness, mine = (part[:, : part.shape[1] - behind] for part in (loudness, mine))
+            amplitude, theirs, clearness = (part[:, behind:] for part in (amplitude, theirs, clearness))
+            own, clear = theirs.abs() < 0.6, clearness.square()
+            tuning = amplitude.sqrt() * clear * own
+            away = ((loudness + 1e-3).log() - (amplitude * own + 1e-3).log()).abs()
+            distances.append(torch.stack([(tuning * (mine - theirs).abs()).sum(), (clear * away).sum()]))
+            weights.append(torch.stack([tuning.sum(), clear.sum()]))
+        mistuned, misweighed = sum(distances) / (sum(weights) + 1e-6)  # type: ignore[call-overload]
+        return mistuned, misweighed
 
     def _unquantized(self, latents: Tensor) -> Quantized:
         codes = latents.new_zeros(latents.shape[0], self.num_codebooks, latents.shape[1], dtype=torch.long)
         return Quantized(latents, codes, latents.float().square().mean())
 
     def _finish(self, state: DecoderState) -> Tensor:
+        """The last `late_samples`: nothing is known of what would have followed."""
+        unknown = state.latents.new_zeros(len(state.latents), self.config.lookahead_frames, self.config.latent_dim)
+        rest = state.overlap.new_zeros(len(state.latents), 2, 0)
+        if self.config.lookahead_frames:
+            rest, state = self.decode_latents(unknown, state)
         mid, side = state.overlap.flatten(2).unbind(1)
-        return torch.stack([mid + side, mid - side], 1)
+        return torch.cat([rest, torch.stack([mid + side, mid - side], 1)], 2)
 
     # --- weights ----------------------------------------------------------------------------------------------------
 
@@ -260,10 +394,23 @@ class SpectralCodec(nn.Module):
 
         return FrameDecoder(
             step, self._finish, self.decoder_state(batch_size), batch_size, (self.num_codebooks, self.codebook_size),
-            skip_samples=3 * self.config.short_hop, hop_length=self.hop_length,
+            skip_samples=self.config.late_samples, hop_length=self.hop_length,
         )  # fmt: skip
 
 
 def _log(magnitude: Tensor) -> Tensor:
     """Log-magnitude scaled to about ±2 for music at −16 LUFS."""
     return (magnitude + 1e-3).log() * (1.0 / math.log(10.0))
+
+
+def _noise(frames: int, bins: int) -> Tensor:
+    """Phases as unit numbers, complex64 `[2, frames, bins]`: the same on every machine."""
+    turns = np.random.default_rng(0).random((2, frames, bins), dtype=np.float32)
+    return torch.polar(torch.ones(turns.shape), torch.from_numpy(turns) * (2 * math.pi))
+
+
+def _bands(count: int, bins: int) -> Tensor:
+    """Linear interpolation from bands, equally far apart on a mel-like scale, to bins: `[count, bins]`."""
+    scale = torch.log1p(torch.arange(bins) * (30.0 / bins))
+    place = scale / scale[-1] * (count - 1)
+    return (1 - (torch.arange(count)[:, None] - place).abs()).clamp_min(0)

@@ -97,11 +97,12 @@ class FrameDecoder(Generic[S]):
             audio, self._state = self._step(codes[:, :, start : start + self.max_frames], self._state)
             parts.append(audio)
         audio = torch.cat(parts, 2)
-        skip, self._started = 0 if self._started else self._skip, True
-        return audio[:, :, skip:]
+        skipped = min(self._skip, audio.shape[2])
+        self._skip, self._started = self._skip - skipped, True
+        return audio[:, :, skipped:]
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
-        """The unfinished overlap, `[B, C, s]`; empty when nothing was decoded."""
+        """What is still to come, `[B, C, s]`; empty when nothing was decoded."""
         rest = self._finish(self._state)
-        return rest if self._started else rest[:, :, :0]
+        return rest[:, :, self._skip :] if self._started else rest[:, :, :0]

@@ -50,8 +50,9 @@ class Session:
         audio = self._decoder.decode(self._codes.advance(count))
         self._frames_left -= count
         self._frames_done += count
-        if not self._frames_left:
-            audio = torch.cat([audio, self._decoder.flush()], 2)
+        if not self._frames_left:  # the decoder is late: what it still owes takes a few more codes
+            owed = self._decoder.decode(self._codes.advance(self._decoder.latency_frames))
+            audio = torch.cat([audio, owed], 2)
         samples = audio[0, :, : self._samples_left].clone()
         self._samples_left -= samples.shape[1]
         if not self._frames_left:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from audiogen.audio.io import read, read_header
 from audiogen.audio.sinks import WavSink
+from audiogen.codec.container import CodedAudio, read_codes, write_codes
 from audiogen.codec.spectral import SpectralCodec
-from audiogen.files import atomic_path
 from audiogen.generation.models import model_folder
 from audiogen.interfaces import AudiogenError, Waveform
 
@@ -18,17 +17,18 @@ _BLOCK_SECONDS = 30.0
 _BLOCK_FRAMES = 250
 
 
-def encode_file(audio: Path, output: Path, model: str) -> tuple[Tensor, float]:
-    """Write the codes of `audio` to `output` (safetensors) → codes int16 `[K, T]` and the length in seconds.
+def encode_file(audio: Path, output: Path, model: str, codebooks: int | None = None) -> tuple[CodedAudio, int]:
+    """Write the codes of `audio` to `output` (.agc) → what was written and the file's size in bytes.
 
-    Files at the codec's rate are read in blocks; others are resampled whole.
+    The first `codebooks` are kept, all when None. Audio at the codec's rate is read in blocks, other is resampled
+    whole. Raises AudiogenError for bad audio and for a number of codebooks that the codec does not have.
     """
-    from safetensors.torch import save_file
-
     header = read_header(audio)
     if not header.samples:
         raise AudiogenError(f"{audio}: holds no samples")
     codec = SpectralCodec.load(model_folder(model) / "codec")
+    if codebooks is not None and not 1 <= codebooks <= codec.num_codebooks:
+        raise AudiogenError(f"--codebooks {codebooks}: the codec of {model} has 1 to {codec.num_codebooks}")
     stream = codec.streaming_encoder(1)
     parts = []
     whole = header.sample_rate != codec.sample_rate
@@ -40,34 +40,27 @@ def encode_file(audio: Path, output: Path, model: str) -> tuple[Tensor, float]:
         samples += block.samples.shape[1]
         parts.append(stream.encode(block.samples[None]))
         start += length
-    codes = torch.cat([*parts, stream.flush()], 2)[0].to(torch.int16).contiguous()
-    told = {"codec": codec.fingerprint, "samples": str(samples), "sample_rate": str(codec.sample_rate)}
-    with atomic_path(output) as temporary:
-        save_file({"codes": codes}, temporary, metadata=told)
-    return codes, samples / codec.sample_rate
+    codes = torch.cat([*parts, stream.flush()], 2)[0, :codebooks]
+    coded = CodedAudio(
+        codes, codec.codebook_size, codec.sample_rate, codec.hop_length, samples, codec.fingerprint
+    )
+    return coded, write_codes(output, coded)
 
 
 def decode_file(path: Path, output: Path, model: str) -> float:
-    """Write the audio of codes that `encode_file` wrote → its length in seconds. Raises AudiogenError for others."""
-    from safetensors import SafetensorError, safe_open
-
+    """Write the audio of an .agc file → its length in seconds. Raises AudiogenError for a damaged or foreign one."""
+    coded = read_codes(path)
     codec = SpectralCodec.load(model_folder(model) / "codec")
-    try:
-        with safe_open(path, "pt") as file:
-            told, codes = file.metadata() or {}, file.get_tensor("codes")
-    except (OSError, SafetensorError) as error:
-        raise AudiogenError(f"{path}: no file of codes ({error})") from None
-    if told.get("codec") != codec.fingerprint:
+    if coded.fingerprint != codec.fingerprint:
         raise AudiogenError(
-            f"{path}: made by the codec {told.get('codec')}, but {model} has {codec.fingerprint}; give its --model"
+            f"{path}: made by the codec {coded.fingerprint}, but {model} has {codec.fingerprint}; give its --model"
         )
-    left = int(told["samples"])
+    left = coded.samples
     stream = codec.streaming_decoder(1)
     with WavSink(output, codec.sample_rate, codec.channels) as sink:
-        for start in range(0, codes.shape[1], _BLOCK_FRAMES):
-            audio = stream.decode(codes[None, :, start : start + _BLOCK_FRAMES].long())
-            if start + _BLOCK_FRAMES >= codes.shape[1]:
-                audio = torch.cat([audio, stream.flush()], 2)
+        for codes in coded.codes[None].split(_BLOCK_FRAMES, 2):
+            audio = stream.decode(codes)
             sink.write(Waveform(audio[0, :, :left], codec.sample_rate))
             left -= min(left, audio.shape[2])
-    return int(told["samples"]) / codec.sample_rate
+        sink.write(Waveform(stream.flush()[0, :, :left], codec.sample_rate))
+    return coded.samples / codec.sample_rate

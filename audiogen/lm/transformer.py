@@ -113,14 +113,11 @@ class Transformer(nn.Module):
         cos, sin = self._turns(0, frames, torch.float32)
         mask = self._mask(length, frames, x.device)
         h = torch.cat([prefix, x], 1)
-        group = self.config.heads // self.config.kv_heads
         for block in self.blocks:
             q, k, v = block.attention.project(block.norm1(h))  # type: ignore[operator, union-attr]
             q = torch.cat([q[:, :, :length], _rotate(q[:, :, length:], cos, sin)], 2)
             k = torch.cat([_blank(k[:, :, :length]), _rotate(k[:, :, length:], cos, sin)], 2)
-            k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-            mixed = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=mask)
-            h = h + block.attention.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[union-attr, operator]
+            h = h + block.attention.out(_masked(q, k.to(q.dtype), v.to(q.dtype), mask))  # type: ignore[union-attr, operator]
             h = block.feed_forward(h)  # type: ignore[operator]
         return self.norm(h[:, length:])
 
@@ -179,6 +176,25 @@ def _blank(keys: Tensor) -> Tensor:
     """Prefix keys: zero where frames are rotated."""
     half = keys.shape[-1] // 2
     return torch.cat([keys[..., :half], torch.zeros_like(keys[..., half:])], -1)
+
+
+def _masked(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention under a mask `[T, N]`, `[B, H, T, hd]` over `[B, KV, N, hd]` → `[B, T, H · hd]`.
+
+    Spelled out on the CPU: forward and backward take half the time of PyTorch's fused kernel in bf16 (25 against 53 ms
+    for 4 × 6 × 524 × 64). It needs the memory of all scores, which a GPU's kernels avoid.
+    """
+    batch, heads, frames, size = q.shape
+    groups, length = keys.shape[1], keys.shape[2]
+    if q.is_cuda:
+        keys, values = (part.repeat_interleave(heads // groups, 1) for part in (keys, values))
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)
+    folded = (q * size**-0.5).reshape(batch, groups, -1, size)
+    scores = (folded @ keys.transpose(2, 3)).view(batch, groups, -1, frames, length)
+    bias = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
+    shares = torch.softmax(scores + bias, -1, dtype=torch.float32).to(values.dtype)
+    mixed = shares.view(batch, groups, -1, length) @ values
+    return mixed.view(batch, heads, frames, size).transpose(1, 2).flatten(2)
 
 
 def _grouped(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -33,6 +33,10 @@ class CodecTrainingConfig(Config):
     start_codebooks_at: int = 300
     """updates without quantising, before the codebooks start from data"""
     commitment: float = 0.25
+    tuning: float = 1.0
+    """weight of the distance, in semitones, between the oscillators and the tones heard"""
+    weighing: float = 0.5
+    """the same for their amplitudes at the beginning; none from half of the training on, since long windows smear"""
     fewest_codebooks: int = 2
     full_share: float = 0.6
     """share of excerpts that use every codebook; the others use a random number of them"""
@@ -40,6 +44,8 @@ class CodecTrainingConfig(Config):
 
 class CodecTask:
     """Implements `audiogen.training.trainer.Task`."""
+
+    heads = ("dec_out",)
 
     def __init__(self, config: CodecTrainingConfig) -> None:
         self.config = config
@@ -69,12 +75,16 @@ class CodecTask:
         books, size = self.config.codec.num_codebooks, len(batch)
         drawn = torch.randint(self.config.fewest_codebooks, books + 1, (size,), device=batch.device)
         full = torch.rand(size, device=batch.device) < self.config.full_share
-        output, quantized = module(batch, torch.where(full, books, drawn))
+        made = module(batch, torch.where(full, books, drawn))
         self.spectral.to(batch.device)
         with torch.autocast(batch.device.type, enabled=False):
-            spectral, parts = self.spectral(output, batch)
+            spectral, parts = self.spectral(made.samples, batch[:, :, : made.samples.shape[2]])
+        commitment = made.quantized.commitment
         weight = self.config.commitment if bool(codec.quantizer.started) else 0.02
-        return spectral + weight * quantized.commitment, {**parts, "commitment": quantized.commitment.detach()}
+        weighing = self.config.weighing * max(0.0, 1 - 2 * step / self.config.trainer.max_steps)
+        loss = spectral + weight * commitment + self.config.tuning * made.mistuned + weighing * made.misweighed
+        told = {"commitment": commitment, "mistuned": made.mistuned, "misweighed": made.misweighed}
+        return loss, {**parts, **{name: value.detach() for name, value in told.items()}}
 
     @torch.no_grad()
     def _start_codebooks(self, codec: SpectralCodec, step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from dataclasses import replace
@@ -55,6 +56,8 @@ class LMTrainingConfig(Config):
 class LMTask:
     """Implements `audiogen.training.trainer.Task`."""
 
+    heads = ("heads",)
+
     def __init__(self, config: LMTrainingConfig) -> None:
         self.config = config
         if config.start_from:
@@ -107,12 +110,10 @@ class LMTask:
     def _cross_entropy(self, module: nn.Module, plain: MusicLM, batch: dict[str, Any]) -> Tensor:
         """Mean cross-entropy of each codebook in nats, `[K]`."""
         prefix = plain.prefix.encode(batch["prompts"])
-        logits = module(batch["inputs"], Condition(prefix, batch["lanes"]))
-        books = logits.shape[1]
-        losses = [
-            F.cross_entropy(logits[:, b].flatten(0, 1).float(), batch["targets"][:, b].flatten()) for b in range(books)
-        ]
-        return torch.stack(losses)
+        logits = module(batch["inputs"], Condition(prefix, batch["lanes"])).transpose(1, 2)  # as it lies in memory
+        targets = batch["targets"].transpose(1, 2)
+        each = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=_IGNORED, reduction="none")
+        return each.view(-1, targets.shape[2]).sum(0) / (targets != _IGNORED).sum((0, 1)).clamp_min(1)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Cross-entropy on held-out excerpts, with everything said and with nothing."""
@@ -140,8 +141,8 @@ class LMTask:
         }
 
     def write_samples(self, module: nn.Module, folder: Path) -> None:
-        """Eight seconds for the prompt and score of two held-out tracks, each with its picture."""
-        plain: Any = module
+        """Eight seconds for the prompt and score of two held-out tracks, each with its picture; played on the CPU."""
+        plain: Any = copy.deepcopy(module).to("cpu")
         codec = SpectralCodec.load(self._codec_folder)
         folder.mkdir(parents=True, exist_ok=True)
         rate = self.config.lm.frame_rate

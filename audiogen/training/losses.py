@@ -26,8 +26,7 @@ class PowerSpectrum(torch.autograd.Function):
         spectra = torch.fft.rfft(x.unfold(1, size, size // 4) * window)[..., :bins]
         ctx.save_for_backward(spectra, window)
         ctx.samples = x.shape[1]
-        pairs = torch.view_as_real(spectra)
-        return pairs.square().sum(-1)
+        return torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -37,7 +36,7 @@ class PowerSpectrum(torch.autograd.Function):
         hop, count, bins = size // 4, spectra.shape[1], spectra.shape[2]
         # d power / d x_t = 2 Re(X̄ e^{-iωt}) window_t; irfft counts each bin twice but the first and the last, hence
         # the factor one for those inside and two for those
-        back = spectra * grad
+        back = torch.view_as_complex(torch.view_as_real(spectra) * grad[..., None])
         back[..., 0] *= 2
         if bins == size // 2 + 1:
             back[..., -1] *= 2
@@ -62,59 +61,77 @@ def mel_filters(num_bins: int, num_mels: int, sample_rate: int) -> Tensor:
 class SpectralLoss(nn.Module):
     """Log-mel distance of mid and side, log-magnitude and spectral convergence of mid below 5 kHz.
 
+    Half of the log-magnitude is shared out evenly over octaves: by bins alone, the four lowest would be a tenth of it.
     Spectral convergence: Arık et al. 2019, eq. 1; several scales: Yamamoto et al. 2020, eq. 5. The long windows run
     on mid decimated by `decimation`.
     """
 
     mel_scales = ((512, 40), (1024, 80), (2048, 128))
     decimation = 4
-    long_windows = (1024, 2048, 3072)
+    long_windows = (1024, 2048, 4096)
+    quiet = 3e-4
+    """amplitude of a sine that the long windows take for silence: -70 dB"""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         for size, mels in self.mel_scales:
             self.register_buffer(f"mel_{size}", mel_filters(size // 2 + 1, mels, sample_rate), persistent=False)
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
+        long_share = 5000.0 / (sample_rate / self.decimation)
         for size in self.long_windows:
             self.register_buffer(f"long_{size}", torch.hann_window(size), persistent=False)
+            bins = min(int(long_share * size), size // 2 + 1)
+            octaves = 1 / (torch.arange(bins) + 40.0 * size * self.decimation / sample_rate)
+            shares = 0.5 / bins + 0.5 * octaves / octaves.sum()
+            self.register_buffer(f"shares_{size}", shares, persistent=False)
         taps = 16 * self.decimation
         time = torch.arange(taps) - (taps - 1) / 2
         lowpass = torch.sinc(time * 0.85 / self.decimation) * torch.hann_window(taps, periodic=False)
         self.register_buffer("lowpass", (lowpass / lowpass.sum())[None, None], persistent=False)
-        self.long_share = 5000.0 / (sample_rate / self.decimation)
 
     def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Left/right `[B, 2, S]` float32 twice → the loss, and its parts for the log. The side counts a third."""
+        """Left/right `[B, 2, S]` float32 twice → the loss, and its parts for the log.
+
+        Mid counts most; side tells the width, left and right tell on which side a sound is.
+        """
         parts: dict[str, Tensor] = {}
-        mid, mid_target = output.float().mean(1), target.float().mean(1)
-        side, side_target = (output[:, 0] - output[:, 1]).float() / 2, (target[:, 0] - target[:, 1]).float() / 2
-        parts["mel_mid"] = self._mel(mid, mid_target)
-        parts["mel_side"] = self._mel(side, side_target)
+        output, target = output.float(), target.float()
+        mid, mid_target = output.mean(1), target.mean(1)
+        side, side_target = (output[:, 0] - output[:, 1]) / 2, (target[:, 0] - target[:, 1]) / 2
+        parts["mel_mid"], parts["level"] = self._mel(mid, mid_target, self.mel_scales)
+        parts["mel_side"], level = self._mel(side, side_target, self.mel_scales[1:2])
+        parts["mel_left_right"], _ = self._mel(output.flatten(0, 1), target.flatten(0, 1), self.mel_scales[1:2])
         parts["log_mid"], parts["convergence"] = self._long(mid, mid_target)
-        loss = parts["mel_mid"] + 0.33 * parts["mel_side"] + 0.5 * parts["log_mid"] + 0.5 * parts["convergence"]
+        mel = parts["mel_mid"] + 0.2 * parts["mel_side"] + 0.3 * parts["mel_left_right"]
+        loss = mel + parts["log_mid"] + 0.5 * parts["convergence"] + 0.2 * (parts["level"] + 0.5 * level)
         return loss, {name: value.detach() for name, value in parts.items()}
 
-    def _mel(self, mine: Tensor, theirs: Tensor) -> Tensor:
-        total = mine.new_zeros(())
-        for size, _ in self.mel_scales:
+    def _mel(self, mine: Tensor, theirs: Tensor, scales: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+        """→ distance in each frame and band, and of the bands' power over the whole excerpt: what is unsure is played
+        too softly by the first alone, since that is right more often than not."""
+        total, level = mine.new_zeros(()), mine.new_zeros(())
+        for size, _ in scales:
             window, filters = getattr(self, f"window_{size}"), getattr(self, f"mel_{size}")
             # the scale of power differs by window: 2.7e-3 · size is full scale noise; 1e-6 of that is the floor
             floor = 1e-6 * size
-            wanted = (PowerSpectrum.apply(theirs, window, size // 2 + 1) @ filters + floor).log()
-            got = (PowerSpectrum.apply(mine, window, size // 2 + 1) @ filters + floor).log()
-            total = total + (got - wanted).abs().mean() / 2  # half: power to magnitude
-        return total / len(self.mel_scales)
+            wanted = PowerSpectrum.apply(theirs, window, size // 2 + 1) @ filters + floor
+            got = PowerSpectrum.apply(mine, window, size // 2 + 1) @ filters + floor
+            total = total + (got.log() - wanted.log()).abs().mean() / 2  # half: power to magnitude
+            level = level + (got.mean(1).log() - wanted.mean(1).log()).abs().mean() / 2
+        return total / len(scales), level / len(scales)
 
     def _long(self, mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
         both = F.conv1d(torch.cat([mine, theirs])[:, None], self.lowpass, stride=self.decimation)[:, 0]  # type: ignore[arg-type]
         mine, theirs = both.chunk(2)
         log_distance, convergence = mine.new_zeros(()), mine.new_zeros(())
         for size in self.long_windows:
-            window, bins = getattr(self, f"long_{size}"), int(self.long_share * size)
-            wanted = (PowerSpectrum.apply(theirs.detach(), window, bins) + 1e-4).sqrt()
-            got = (PowerSpectrum.apply(mine, window, bins) + 1e-4).sqrt()
+            window, shares = getattr(self, f"long_{size}"), getattr(self, f"shares_{size}")
+            bins = len(shares)
+            floor = (self.quiet * size / 4) ** 2
+            wanted = (PowerSpectrum.apply(theirs.detach(), window, bins) + floor).sqrt()
+            got = (PowerSpectrum.apply(mine, window, bins) + floor).sqrt()
             convergence = convergence + _norm(got - wanted, 0.0) / _norm(wanted, 1.0).detach()
-            log_distance = log_distance + (got.log() - wanted.log()).abs().mean()
+            log_distance = log_distance + ((got.log() - wanted.log()).abs().mean((0, 1)) * shares).sum()
         return log_distance / len(self.long_windows), convergence / len(self.long_windows)
 
 

@@ -35,6 +35,7 @@ from audiogen.training.checkpoint import (
     save_checkpoint,
 )
 from audiogen.training.machine import keep_freed_memory
+from audiogen.training.optimiser import MuonAdamW
 
 
 class TrainerConfig(Config):
@@ -47,6 +48,8 @@ class TrainerConfig(Config):
     accumulation: int = Field(default=1, gt=0)
     lr: float = Field(gt=0)
     lr_end: float = 0.0
+    matrix_pace: float = Field(default=3.0, gt=0)
+    """learning rate of the matrices, which Muon turns, as a multiple of `lr`, which is AdamW's"""
     warmup_steps: int = 200
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
@@ -63,6 +66,8 @@ class Task(Protocol):
     """What the trainer trains: a module, excerpts by position, a loss, a validation."""
 
     module: nn.Module
+    heads: tuple[str, ...]
+    """linear layers that only read the result out: their rows are learned one by one"""
 
     def batch(self, positions: range) -> Any: ...
     def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]: ...
@@ -95,10 +100,9 @@ class Trainer:
             )
         self._micro = config.batch_size // share
         self.run.mkdir(parents=True, exist_ok=True)
-        decayed = [p for p in task.module.parameters() if p.ndim >= 2]
-        plain = [p for p in task.module.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        optimiser = MuonAdamW(
+            task.module, betas=config.betas, weight_decay=config.weight_decay, not_matrices=task.heads
+        )
         self.module, self.optimiser = self.accelerator.prepare(task.module, optimiser)
         self.ema = {name: value.detach().clone() for name, value in self._plain.state_dict().items()}
         self.global_step = 0
@@ -195,7 +199,7 @@ class Trainer:
         set_seed(config.seed * 1_000_003 + step * 64 + self.accelerator.process_index)
         rate = self.learning_rate(step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (config.matrix_pace if group["matrices"] else 1.0)
         self.module.train()
         totals: dict[str, float] = {}
         for index, batch in enumerate(batches):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from laws import failed_save_changes_nothing, streamed_codec_is_the_offline_one
-from tiny import CODEC, codec, notes
+from tiny import CODEC, RATE, codec, notes
 
 from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
 from audiogen.interfaces import AudiogenError
@@ -18,40 +18,69 @@ def made() -> SpectralCodec:
     return codec()
 
 
-def test_training_and_use_are_the_same_computation(made: SpectralCodec) -> None:
+def test_training_and_use_are_the_same_computation(made: SpectralCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for phases and noise, which begin anywhere in training: here they begin as in a stream."""
+    monkeypatch.setattr("torch.rand_like", lambda phases: made.oscillators.first_phases(2) / (2 * np.pi))
+    monkeypatch.setattr("torch.randint", lambda *bounds: torch.tensor(0))
     audio = torch.stack([notes(1.2, seed=5), notes(1.2, seed=6)])
     with torch.no_grad():
-        trained, quantized = made(audio, torch.tensor([4, 2]))
+        trained = made(audio, torch.tensor([4, 2]))
     codes = made.encode(audio)
-    assert torch.equal(quantized.codes, codes)
-    torch.testing.assert_close(trained[:1], made.decode(codes[:1]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(trained[1:], made.decode(codes[1:, :2]), atol=1e-5, rtol=0)
-    assert trained.shape == audio.shape
+    assert torch.equal(trained.quantized.codes, codes)
+    samples = audio.shape[2] - CODEC.late_samples
+    assert trained.samples.shape == (2, 2, samples)
+    for row, books in ((0, 4), (1, 2)):
+        used = made.decode(codes[row : row + 1, :books])[0, :, :samples]
+        torch.testing.assert_close(trained.samples[row], used, atol=1e-5, rtol=0)
 
 
 def test_without_codebooks_the_latents_pass_and_gradients_reach_every_weight() -> None:
     torch.manual_seed(0)
     fresh = SpectralCodec(CODEC)
     audio = notes(1.2)[None]
-    output, quantized = fresh(audio, torch.tensor([4]))
-    (output.square().mean() + quantized.commitment).backward()
-    assert not quantized.codes.any()
+    made = fresh(audio, torch.tensor([4]))
+    (made.samples.square().mean() + made.quantized.commitment + made.mistuned + made.misweighed).backward()
+    assert not made.quantized.codes.any()
     assert [name for name, weight in fresh.named_parameters() if weight.grad is None] == []
 
 
 def test_the_output_stands_where_the_input_stood() -> None:
     fresh = codec()
-    bins, window = CODEC.bins, CODEC.window
+    bins, window, hop = CODEC.bins, CODEC.window, CODEC.short_hop
     with torch.no_grad():
         fresh.dec_out.weight.zero_()
-        fresh.dec_out.bias.zero_()
+        fresh.dec_out.bias.fill_(-20.0)  # no noise, no tones
         turn = -2 * np.pi * torch.arange(bins) * (window // 2) / window  # each frame: an impulse at its middle
-        magnitude, phase = fresh.dec_out.bias.view(2, 2, bins)
-        magnitude[1], phase[0] = -20.0, turn  # no side
+        magnitude, phase = fresh.dec_out.bias[: 4 * bins].view(2, 2, bins)
+        magnitude[0], phase[0] = 0.0, turn  # mid, and no side
     audio = fresh.decode(torch.zeros(1, 4, 6, dtype=torch.long))[0, 0]
     peaks = torch.nonzero(audio > 0.5 * audio.max())[:, 0]
-    # frame j of the encoder ends with short hop j, so its middle is the start of short hop j - 1: here 0 to 22
-    assert peaks.tolist() == [CODEC.short_hop * hop for hop in range(23)]
+    # frame j of the codes ends with short hop j, so its middle is the start of short hop j - 1. It is drawn when the
+    # codes of `lookahead_frames` more are known: 6 frames are 24 hops, here from hop 0 on.
+    assert peaks.tolist() == [hop * number for number in range(23)]
+
+
+def test_a_held_code_sounds_a_steady_tone_of_any_frequency() -> None:
+    """Constant codes, one oscillator open: no multiple of the frame rate, no beating (the trap in the facts)."""
+    fresh = codec()
+    which, deviation = 45, 0.3
+    with torch.no_grad():
+        fresh.dec_out.weight.zero_()
+        fresh.dec_out.bias.fill_(-20.0)
+        loudness, real, _ = fresh.dec_out.bias[-3 * CODEC.num_oscillators :].view(3, -1)
+        loudness[which], real[which] = 4.0, 0.0
+        last = fresh.dec_pitch[-1]
+        last.weight.zero_()
+        last.bias.fill_(np.arctanh(deviation / 0.6))
+    audio = fresh.decode(torch.zeros(1, 4, 200, dtype=torch.long))[0, 0].double().numpy()
+    hz = CODEC.lowest_hz * 2 ** ((which + deviation) / 12)
+    held = audio[RATE : RATE + 4 * RATE]
+    time = np.arange(len(held)) / RATE
+    waves = np.stack([np.cos(2 * np.pi * hz * time), np.sin(2 * np.pi * hz * time)], 1)
+    fitted, *_ = np.linalg.lstsq(waves, held, rcond=None)
+    rest = held - waves @ fitted
+    assert 10 * np.log10((rest**2).mean() / (held**2).mean()) < -40
+    assert np.hypot(*fitted) == pytest.approx(np.exp(4.0 - 6.0), rel=0.01)
 
 
 def test_the_future_does_not_reach_the_past(made: SpectralCodec) -> None:
@@ -125,6 +154,7 @@ def test_a_wrong_batch_is_refused(made: SpectralCodec) -> None:
         ({"hop_length": 1000}, "multiple of short_hop"),
         ({"long_window": 320}, "long_window"),
         ({"top_hz": 9000}, "half of sample_rate"),
+        ({"num_oscillators": 96}, "highest oscillator"),
         ({"hops": 1}, "hops"),
     ],
 )

@@ -1,0 +1,127 @@
+"""A bank of oscillators, one a semitone: what the codec hears of pitch, and how its decoder holds a tone.
+
+A decoder that turns constant codes into constant STFT frames can only sound multiples of its frame rate: to hold a tone
+of any other frequency the phase must move from frame to frame, and nothing in the codes says how far it has come.
+Here each semitone has an oscillator whose phase the stream carries along (sinusoidal modelling: McAulay and Quatieri
+1986; additive synthesis in the STFT domain: Rodet and Depalle 1992). Codes say how loud each is and how far from its
+semitone; phase is neither coded nor learned.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_REACH = 3
+"""bins on either side of a tone that its spectrum is drawn into: the main lobe and the first side lobes"""
+
+
+class PitchBank(nn.Module):
+    """What is heard at each semitone: amplitude and distance of the frequency from the semitone's own.
+
+    A third of the semitones each are heard in windows of two, one and half a `window`: long at the bottom, where
+    semitones lie close, short at the top, where notes are.
+    """
+
+    def __init__(self, centres_hz: Tensor, window: int, sample_rate: int) -> None:
+        super().__init__()
+        self.windows = (2 * window, window, window // 2)
+        self.shift = sample_rate // 500
+        """samples between the two spectra whose phases tell the frequency: 2 ms, so ±250 Hz can be told"""
+        self.parts = [len(part) for part in centres_hz.tensor_split(3)]
+        for index, (size, part) in enumerate(zip(self.windows, centres_hz.tensor_split(3), strict=True)):
+            hz = torch.arange(size // 2 + 1) * sample_rate / size
+            width = torch.maximum(part * (2 ** (1 / 12) - 1), torch.tensor(1.5 * sample_rate / size))
+            weights = (1 - (hz[:, None] - part).abs() / width).clamp_min(0)
+            kept = int(weights.sum(1).nonzero().max()) + 1
+            turn = -2 * math.pi * part * self.shift / sample_rate
+            self.register_buffer(f"hann_{index}", torch.hann_window(size), persistent=False)
+            self.register_buffer(f"weights_{index}", weights[:kept].float(), persistent=False)
+            self.register_buffer(f"turn_{index}", torch.polar(torch.ones_like(turn), turn).cfloat(), persistent=False)
+        self.register_buffer("semitone_hz", (centres_hz * math.log(2) / 12).float(), persistent=False)
+        self._to_hz = sample_rate / (2 * math.pi * self.shift)
+
+    @property
+    def past_samples(self) -> int:
+        """samples before the end of a frame that are looked at"""
+        return self.windows[0] + self.shift
+
+    def forward(self, seen: Tensor, frames: int, hop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Mid `[B, past_samples + (frames - 1) · hop]` → amplitude, deviation, clearness, each `[B, frames, K]`.
+
+        Amplitude is that of a sine (full scale 1); deviation is in semitones, within ±1; clearness 0…1 tells whether
+        one tone alone is heard there (the frequencies of several blur); where it is 0 the deviation means nothing.
+        """
+        amplitude, deviation_hz, clearness = [], [], []
+        for index, size in enumerate(self.windows):
+            hann, weights = getattr(self, f"hann_{index}"), getattr(self, f"weights_{index}")
+            start = self.past_samples - size
+            now, before = (
+                torch.fft.rfft(seen[:, start - back :].unfold(1, size, hop)[:, :frames] * hann)[..., : len(weights)]
+                for back in (0, self.shift)
+            )
+            cross = torch.view_as_real(now * before.conj()).transpose(-1, -2) @ weights  # [B, frames, 2, K]
+            power = now.abs().square() @ weights
+            turned = torch.complex(cross[..., 0, :], cross[..., 1, :]) * getattr(self, f"turn_{index}")
+            amplitude.append(power.sqrt() * (4 / size))
+            deviation_hz.append(turned.angle() * self._to_hz)
+            clearness.append(turned.abs() / (power + 1e-9))
+        deviation = (torch.cat(deviation_hz, 2) / self.semitone_hz).clamp(-1, 1)
+        return torch.cat(amplitude, 2), deviation, torch.cat(clearness, 2).clamp(max=1)
+
+
+class OscillatorBank(nn.Module):
+    """Tones drawn into STFT frames, their phases carried from frame to frame.
+
+    Phases are float64 and the frequencies that advance them must be too: the sum over hours is then the same to 1e-8
+    however the stream is cut.
+    """
+
+    centres_hz: Tensor
+
+    def __init__(self, centres_hz: Tensor, sample_rate: int, window: int, hop: int) -> None:
+        super().__init__()
+        self.sample_rate, self.window, self.hop = sample_rate, window, hop
+        self.register_buffer("centres_hz", centres_hz, persistent=False)
+        self.bins = min(int(float(centres_hz[-1]) * 2 ** (1 / 12) * window / sample_rate) + _REACH + 1, window // 2 + 1)
+
+    def _apply(self, fn: object, recurse: bool = True) -> OscillatorBank:
+        centres_hz = self.centres_hz  # float64 whatever the weights become
+        super()._apply(fn, recurse)  # type: ignore[arg-type]
+        self.centres_hz = centres_hz.to(self.centres_hz.device)
+        return self
+
+    def first_phases(self, batch_size: int) -> Tensor:
+        """Phases before the first frame, float64 `[B, K]`, spread so that no peak piles up."""
+        count = len(self.centres_hz)
+        golden = torch.arange(count, dtype=torch.float64, device=self.centres_hz.device) * (math.pi * (5**0.5 - 1))
+        return golden.remainder(2 * math.pi).expand(batch_size, count)
+
+    def forward(self, gains: Tensor, deviation: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw frames. The `window` around a frame's middle holds constant tones.
+
+        `gains` complex64 `[C, B, F, K]`: amplitude and phase offset of each channel; `deviation` float64 `[B, F, K]`
+        in semitones; `phases` float64 `[B, K]` of the frame before. → complex64 `[C, B, F, bins]` for irfft, and the
+        phases of the last frame.
+        """
+        hz = self.centres_hz * torch.exp2(deviation / 12)
+        turns = (hz * (2 * math.pi * self.hop / self.sample_rate)).remainder(2 * math.pi)  # small, so sums stay exact
+        turned = (phases[:, None] + turns.cumsum(1)).remainder(2 * math.pi)
+        place = (hz * (self.window / self.sample_rate)).float()
+        bins = place.detach().floor()[..., None] + torch.arange(1 - _REACH, _REACH + 1, device=hz.device)
+        away = bins - place[..., None]
+        # spectrum of a Hann window; the sign is the shift of the phase from the window's middle to its start
+        lobe = (0.5 * torch.sinc(away) + 0.25 * (torch.sinc(away - 1) + torch.sinc(away + 1))) * (self.window / 2)
+        index = bins.long()
+        lobe = lobe * (1 - 2 * (index % 2))
+        mirrored = torch.where(index == 0, 0.0, torch.where(index < 0, -1.0, 1.0))  # below zero lies the conjugate
+        tones = gains * torch.polar(torch.ones_like(place), turned.float())
+        real = (tones.real[..., None] * (lobe * torch.where(index == 0, 2.0, 1.0))).flatten(-2)
+        imaginary = (tones.imag[..., None] * (lobe * mirrored)).flatten(-2)
+        index = index.abs().clamp(max=self.bins - 1).flatten(-2)
+        drawn = torch.stack([real, imaginary])  # [2, C, B, F, K · 2 · _REACH]
+        canvas = drawn.new_zeros(*drawn.shape[:-1], self.bins)
+        canvas = canvas.scatter_add(-1, index.expand_as(drawn), drawn)
+        return torch.complex(canvas[0], canvas[1]), turned[:, -1]
