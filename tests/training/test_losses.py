@@ -68,3 +68,22 @@ def test_silence_gives_finite_gradients(loss: SpectralLoss, silent: str) -> None
     cost, _ = loss(output, target * (silent == "output"))
     cost.backward()
     assert bool(cost.isfinite()) and output.grad is not None and bool(output.grad.isfinite().all())
+
+
+def test_sound_that_comes_and_goes_is_not_made_softer(loss: SpectralLoss) -> None:
+    """Hits at unknown times: nearest to most frames is silence, but the level of the excerpt then costs."""
+    target = torch.zeros(1, 2, 72_000)
+    target[:, :, ::9000] = 0.5
+    _, silent = loss(torch.zeros_like(target), target)
+    _, elsewhere = loss(target.roll(4500, 2), target)
+    assert float(elsewhere["level"]) < 0.1 * float(silent["level"])
+
+
+@pytest.mark.parametrize("low", [True, False])
+def test_low_notes_weigh_as_much_as_high_ones(loss: SpectralLoss, low: bool) -> None:
+    """A wrong partial at 80 Hz against one at 4 kHz, each a semitone off: the former is in few bins, and heard."""
+    hz = 82.4 if low else 3951.0
+    time = torch.arange(72_000) / 48_000
+    right, wrong = (0.1 * torch.sin(2 * np.pi * f * time).expand(1, 2, -1) for f in (hz, hz * 2 ** (1 / 12)))
+    _, parts = loss(wrong, right)
+    assert float(parts["log_mid"]) > 0.02
