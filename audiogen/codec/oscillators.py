@@ -25,6 +25,8 @@ class PitchBank(nn.Module):
     semitones lie close, short at the top, where notes are.
     """
 
+    semitone_hz: Tensor
+
     def __init__(self, centres_hz: Tensor, window: int, sample_rate: int) -> None:
         super().__init__()
         self.windows = (2 * window, window, window // 2)
@@ -39,7 +41,9 @@ class PitchBank(nn.Module):
             turn = -2 * math.pi * part * self.shift / sample_rate
             self.register_buffer(f"hann_{index}", torch.hann_window(size), persistent=False)
             self.register_buffer(f"weights_{index}", weights[:kept].float(), persistent=False)
-            self.register_buffer(f"turn_{index}", torch.polar(torch.ones_like(turn), turn).cfloat(), persistent=False)
+            self.register_buffer(
+                f"turn_{index}", torch.polar(torch.ones_like(turn), turn).to(torch.complex64), persistent=False
+            )
         self.register_buffer("semitone_hz", (centres_hz * math.log(2) / 12).float(), persistent=False)
         self._to_hz = sample_rate / (2 * math.pi * self.shift)
 

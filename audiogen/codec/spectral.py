@@ -222,7 +222,9 @@ class SpectralCodec(nn.Module):
             magnitude = torch.fft.rfft(short.unfold(2, config.window, config.short_hop) * self.analysis).abs()
             fast_in = _log(magnitude[..., : config.bins]).transpose(1, 2).flatten(2)
             mid = seen[:, 0]
-            frames = mid[:, past + self.hop_length - config.long_window :].unfold(1, config.long_window, self.hop_length)
+            frames = mid[:, past + self.hop_length - config.long_window :].unfold(
+                1, config.long_window, self.hop_length
+            )
             long = torch.fft.rfft(frames * self.long_analysis)[..., : config.long_bins].abs()
             amplitude, deviation, clearness = heard = self.pitch_bank(mid, frames.shape[1], self.hop_length)
             slow_in = torch.cat([_log(long), _log(1000 * amplitude), deviation * clearness], 2)
@@ -280,7 +282,7 @@ class SpectralCodec(nn.Module):
         x = torch.cat([torch.cat([state.latents, latents[:, :-1]], 1), latents], 2).double()
         for index, layer in enumerate(self.dec_pitch):
             x = F.gelu(x, approximate="tanh") if index else x
-            x = F.linear(x, layer.weight.double(), layer.bias.double())  # type: ignore[union-attr, operator]
+            x = F.linear(x, layer.weight.double(), layer.bias.double())  # type: ignore[union-attr, operator, arg-type]
         known = 0.6 * torch.tanh(x)
         before = torch.cat([state.deviation, known[:, :-1]], 1)[:, :, None]
         ratio = self.config.rate_ratio
@@ -320,7 +322,7 @@ class SpectralCodec(nn.Module):
             away = ((loudness + 1e-3).log() - (amplitude * own + 1e-3).log()).abs()
             distances.append(torch.stack([(tuning * (mine - theirs).abs()).sum(), (clear * away).sum()]))
             weights.append(torch.stack([tuning.sum(), clear.sum()]))
-        mistuned, misweighed = sum(distances) / (sum(weights) + 1e-6)  # type: ignore[call-overload]
+        mistuned, misweighed = sum(distances) / (sum(weights) + 1e-6)  # type: ignore[call-overload, misc]
         return mistuned, misweighed
 
     def _unquantized(self, latents: Tensor) -> Quantized:

@@ -41,9 +41,7 @@ def encode_file(audio: Path, output: Path, model: str, codebooks: int | None = N
         parts.append(stream.encode(block.samples[None]))
         start += length
     codes = torch.cat([*parts, stream.flush()], 2)[0, :codebooks]
-    coded = CodedAudio(
-        codes, codec.codebook_size, codec.sample_rate, codec.hop_length, samples, codec.fingerprint
-    )
+    coded = CodedAudio(codes, codec.codebook_size, codec.sample_rate, codec.hop_length, samples, codec.fingerprint)
     return coded, write_codes(output, coded)
 
 

@@ -60,7 +60,7 @@ class MuonAdamW(torch.optim.Optimizer):
         )
         beta1, beta2 = group["betas"]
         adamw(
-            weights, [weight.grad for weight in weights], first, second, [], steps, fused=True, amsgrad=False,
+            weights, _gradients(weights), first, second, [], steps, fused=True, amsgrad=False,
             beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8, maximize=False,
         )  # fmt: skip
 
@@ -71,13 +71,17 @@ class MuonAdamW(torch.optim.Optimizer):
             if not self.state[weight]:
                 self.state[weight] = {"momentum": torch.zeros_like(weight)}
         for shape, some in alike.items():
-            gradients, momenta = [weight.grad for weight in some], [self.state[weight]["momentum"] for weight in some]
+            gradients, momenta = _gradients(some), [self.state[weight]["momentum"] for weight in some]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
             scale = 0.2 * max(shape) ** 0.5
             torch._foreach_mul_(some, 1 - group["lr"] * group["weight_decay"])
             for weight, update in zip(some, orthogonal(torch.stack(list(ahead))), strict=True):
                 weight.add_(update, alpha=-group["lr"] * scale)
+
+
+def _gradients(weights: list[Tensor]) -> list[Tensor]:
+    return [weight.grad for weight in weights if weight.grad is not None]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ def test_a_held_code_sounds_a_steady_tone_of_any_frequency() -> None:
     with torch.no_grad():
         fresh.dec_out.weight.zero_()
         fresh.dec_out.bias.fill_(-20.0)
-        loudness, real, _ = fresh.dec_out.bias[-3 * CODEC.num_oscillators :].view(3, -1)
-        loudness[which], real[which] = 4.0, 0.0
+        loudness, *across = fresh.dec_out.bias[-3 * CODEC.num_oscillators :].view(3, -1)
+        loudness[which], across[0][which], across[1][which] = 4.0, 0.0, 0.0  # in the middle
         last = fresh.dec_pitch[-1]
         last.weight.zero_()
         last.bias.fill_(np.arctanh(deviation / 0.6))

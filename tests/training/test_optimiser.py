@@ -38,7 +38,9 @@ def test_each_kind_of_parameter_has_its_rule() -> None:
     module = model()
     made = optimiser(module, not_matrices=("3",))
     names = {weight: name for name, weight in module.named_parameters()}
-    told = [({names[w] for w in group["params"]}, group["matrices"], group["weight_decay"]) for group in made.param_groups]
+    told = [
+        ({names[w] for w in group["params"]}, group["matrices"], group["weight_decay"]) for group in made.param_groups
+    ]
     assert told == [
         ({"1.weight"}, True, 0.01),
         ({"0.weight", "3.weight"}, False, 0.01),
