@@ -12,9 +12,9 @@ from audiogen.config import Config
 class Sampling(Config):
     """How codes are drawn. Temperature 0 is greedy; guidance 1 asks the model once a step, anything else twice."""
 
-    guidance: float = Field(default=4.0, ge=0.0, le=20.0)
-    temperature: float = Field(default=1.0, ge=0.0, le=5.0)
-    top_k: int = Field(default=200, ge=1)
+    guidance: float = Field(default=2.0, ge=0.0, le=20.0)
+    temperature: float = Field(default=0.85, ge=0.0, le=5.0)
+    top_k: int = Field(default=100, ge=1)
 
 
 def guide(logits: Tensor, guidance: float) -> Tensor:
