@@ -54,7 +54,7 @@ def main() -> None:
 def generate(
     prompt: Annotated[str | None, typer.Argument(help='such as "warm lo-fi, 80 bpm, D minor"')] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="a .wav file; with --prompts a folder")] = None,
-    model: Annotated[str, typer.Option(help="a shipped model or a model folder")] = "mini",
+    model: Annotated[str, typer.Option(help="a shipped model, a folder, or such as facebook/musicgen-small")] = "mini",
     seconds: Annotated[float | None, typer.Option(help="length; else the prompt's, else 30")] = None,
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same clip; random if not given")] = None,
     bpm: Annotated[float | None, typer.Option(help="tempo; wins over the prompt")] = None,
@@ -64,6 +64,7 @@ def generate(
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="0 for greedy")] = None,
     plan: Annotated[Path | None, typer.Option(help="an edited plan, as --show-plan prints it")] = None,
+    melody: Annotated[Path | None, typer.Option(help="a recording; a musicgen-melody follows its melody")] = None,
     show_plan: Annotated[bool, typer.Option("--show-plan", help="print the plan as JSON and stop")] = False,
     record: Annotated[Path | None, typer.Option("--from", help="the JSON of a clip: make it again")] = None,
     prompts: Annotated[Path | None, typer.Option(help="a batch: a prompt a line, or a CSV with a header")] = None,
@@ -92,8 +93,8 @@ def generate(
     values = {"guidance": guidance, "temperature": temperature}
     told: dict[str, Any] = {"bpm": bpm, "key": key}
     if prompts is not None:
-        if stdout or show_plan or plan:
-            raise AudiogenError("--prompts makes files; --stdout, --show-plan and --plan go with a single clip")
+        if stdout or show_plan or plan or melody:
+            raise AudiogenError("--prompts makes files; --stdout, --show-plan, --plan, --melody go with a single clip")
         _batch(prompts, output, model, seconds, seed or 0, told, values, subtypes[bits], plot, threads)
         return
     _check_prompt(prompt, seconds, told)
@@ -108,8 +109,9 @@ def generate(
     else:
         assert prompt is not None
         request = generator.request(
-            prompt, seconds, seed, **told, sampling=_sampling(values), score=_read_plan(plan) if plan else None
-        )
+            prompt, seconds, seed, **told, sampling=_sampling(generator, values), melody=melody,
+            score=_read_plan(plan) if plan else None,
+        )  # fmt: skip
         _explain(request)
     if show_plan:
         _print_plan(request)
@@ -144,10 +146,11 @@ def _check_output(path: Path) -> None:
         raise AudiogenError(f"{path}: is there already; remove it or choose another name")
 
 
-def _sampling(values: dict[str, float | None]) -> Any:
+def _sampling(generator: Generator, values: dict[str, float | None]) -> Any:
     from audiogen.lm.sampling import Sampling
 
-    return Sampling.build({name: value for name, value in values.items() if value is not None}, "command line")
+    given = {name: value for name, value in values.items() if value is not None}
+    return Sampling.build(generator.model.sampling.model_dump() | given, "command line")
 
 
 def _load(model: str, threads: int | None) -> Generator:
@@ -228,12 +231,63 @@ def _batch(
     for job in open_jobs:
         request = generator.request(
             job.prompt, job.seconds, job.seed, bpm=job.bpm or told["bpm"], key=job.key or told["key"],
-            sampling=_sampling(values),
+            sampling=_sampling(generator, values),
         )  # fmt: skip
         path = job.path(output)
         with _progress(f"{job.number}/{len(jobs)} {path.name}") as progress:
             rendered = render(generator, request, path, subtype, plot, progress)  # type: ignore[arg-type]
         _report(path, request, rendered)
+
+
+# --- recordings into others -----------------------------------------------------------------------------------------
+
+
+@app.command("morph")
+def morph_command(
+    first: Path,
+    second: Path,
+    output: Annotated[Path, typer.Option("-o", "--output", help="a .wav file")],
+    codec_folder: Annotated[Path | None, typer.Option("--codec", help="a codec's folder; else that of mini")] = None,
+) -> None:
+    """Turn one recording into another, as long as the shorter. Example: audiogen morph A.wav B.wav -o OUT.wav"""
+    from audiogen.generation.models import model_folder
+    from audiogen.generation.reshape import morph
+
+    _check_output(output)
+    with _progress(str(output)) as progress:
+        seconds = morph(first, second, output, codec_folder or model_folder("mini") / "codec", progress)
+    print(f"{output}: {seconds:.2f} s", file=sys.stderr)
+
+
+@app.command("upsample")
+def upsample_command(
+    audio: Path,
+    output: Annotated[Path, typer.Option("-o", "--output", help="a .wav file")],
+    codec_folder: Annotated[Path | None, typer.Option("--codec", help="a codec's folder; else that of mini")] = None,
+) -> None:
+    """Bring a recording of 8 to 16 kHz to 48 kHz. Example: audiogen upsample OLD.wav -o NEW.wav"""
+    from audiogen.generation.models import model_folder
+    from audiogen.generation.reshape import upsample
+
+    _check_output(output)
+    with _progress(str(output)) as progress:
+        cut_hz = upsample(audio, output, codec_folder or model_folder("mini") / "codec", progress)
+    print(f"{output}: as recorded up to {cut_hz:,.0f} Hz, made up above", file=sys.stderr)
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[str, typer.Argument(help="a MusicGen: its folder or its name on huggingface.co")],
+    output: Annotated[Path, typer.Argument(help="the model folder to write")],
+    storage: Annotated[str, typer.Option(help="float32, float16 or int8")] = "float16",
+) -> None:
+    """A MusicGen into a model folder of ours. Example: audiogen convert facebook/musicgen-small small --storage int8"""
+    from audiogen.generation.musicgen import convert
+
+    if storage not in ("float32", "float16", "int8"):
+        raise AudiogenError(f"--storage {storage}: expected float32, float16 or int8")
+    convert(source, output, storage)  # type: ignore[arg-type]
+    print(f"{output}: stored as {storage}", file=sys.stderr)
 
 
 # --- what there is --------------------------------------------------------------------------------------------------

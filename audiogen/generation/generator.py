@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 
+from audiogen.audio import chroma
+from audiogen.audio.io import read
 from audiogen.generation.models import LoadedModel, Precision, load_model
 from audiogen.generation.session import Session
 from audiogen.interfaces import Attributes, AudiogenError, Prompt, Score, Waveform
+from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
 from audiogen.style.parse import Understanding, merge, parse
 from audiogen.style.patterns import check_seconds
@@ -31,6 +34,8 @@ class Request:
     attributes: Attributes
     sampling: Sampling
     seed: int
+    melody: tuple[int, ...] = ()
+    """pitch classes as of `audiogen.audio.chroma`"""
 
 
 class Generator:
@@ -50,9 +55,10 @@ class Generator:
     def from_pretrained(
         cls, name: str | Path = "mini", precision: Precision = "auto", threads: int | None = None
     ) -> Generator:
-        """A shipped model by name, or a model folder. `threads` sets PyTorch's for the whole process.
+        """A shipped model by name, a model folder, or a MusicGen, by its folder or its name on huggingface.co.
 
-        Raises AudiogenError when the model is missing, damaged or foreign.
+        `threads` sets PyTorch's for the whole process. A licence that is not ours is told on standard error. Raises
+        AudiogenError when the model is missing, damaged or foreign.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -76,11 +82,14 @@ class Generator:
         key: str | None = None,
         sampling: Sampling | None = None,
         score: tuple[Score, Attributes] | None = None,
+        melody: str | Path | None = None,
     ) -> Request:
         """Settle everything that is open. A length in the text counts when `seconds` is not given, then 30 s.
 
-        `score` is an edited plan with its attributes; it wins over the prompt. Raises AudiogenError for bad input.
+        `score` is an edited plan with its attributes; it wins over the prompt. `melody` is a recording whose melody is
+        followed, by a model that can. Raises AudiogenError for bad input.
         """
+        self._check_request(bpm is not None or key is not None or score is not None, melody)
         if seed is None:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed <= _MAX_SEED:
@@ -93,7 +102,9 @@ class Generator:
             understood = Understanding(prompt.text, prompt.attributes)
         understood = merge(understood, bpm=bpm, key=key, seconds=seconds)
         length = understood.attributes.seconds or DEFAULT_SECONDS
-        if score is None:
+        if self.model.habits is None:  # it follows the words, not what we understand of them
+            planned, attributes = Score(length), understood.attributes
+        elif score is None:
             attributes = resolve_attributes(understood, self.model.habits, seed)
             planned = plan(understood, length, self.model.habits, seed)
         else:
@@ -104,14 +115,29 @@ class Generator:
                 )
         check_seconds(planned.seconds, f"{planned.seconds:g} seconds")
         attributes = replace(attributes, seconds=planned.seconds)
-        return Request(understood, planned, attributes, sampling or Sampling(), seed)
+        asked = understood if self.model.habits is not None else Prompt(understood.text, understood.attributes)
+        followed = () if melody is None else tuple(chroma.melody(read(melody), str(melody)).tolist())
+        return Request(asked, planned, attributes, sampling or self.model.sampling, seed, followed)
+
+    def _check_request(self, planned: bool, melody: str | Path | None) -> None:
+        model = self.model
+        if planned and model.habits is None:
+            raise AudiogenError(
+                f"{model.name} follows its text alone, without a plan: write tempo and key into the prompt instead of "
+                "--bpm, --key and --plan"
+            )
+        if melody is not None and not (isinstance(model.lm, MusicGen) and model.lm.config.melody_frames):
+            raise AudiogenError(f"--melody {melody}: {model.name} knows no melodies; use facebook/musicgen-melody")
 
     def session(self, request: Request) -> Session:
         """A live stream of `request`, to advance and steer."""
-        return Session(self.model, request.prompt, request.score, request.attributes, request.sampling, request.seed)
+        return Session(
+            self.model, request.prompt, request.score, request.attributes, request.sampling, request.seed,
+            request.melody,
+        )  # fmt: skip
 
     def play(self, request: Request, chunk_frames: int = 25) -> Iterator[Waveform]:
-        """Audio of `request` in chunks `[2, S]`; the same audio whatever the chunk size."""
+        """Audio of `request` in chunks `[C, S]`; the same audio whatever the chunk size."""
         session = self.session(request)
         while not session.finished:
             yield session.advance(chunk_frames)
@@ -125,6 +151,6 @@ class Generator:
     def generate(
         self, prompt: str | Prompt, seconds: float | None = None, seed: int | None = None, **told: Any
     ) -> Waveform:
-        """The whole clip `[2, S]`: the concatenation of `stream`."""
+        """The whole clip `[C, S]`: the concatenation of `stream`."""
         chunks = list(self.stream(prompt, seconds, seed, **told))
         return Waveform(torch.cat([chunk.samples for chunk in chunks], 1), self.sample_rate)

@@ -1,20 +1,27 @@
 """Where models live and how they load.
 
-A model is a folder with `config.json`, `codec/`, `lm/` and, if it has its own, `habits.json`.
+A model is a folder with `config.json`, `codec/`, `lm/` and, if it has its own, `habits.json`; or a MusicGen, in the
+layout of transformers, by its name on huggingface.co, or as `audiogen convert` writes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from audiogen.interfaces import AudiogenError
 from audiogen.storage import read_json
 
 if TYPE_CHECKING:
-    from audiogen.codec.spectral import SpectralCodec
+    import torch
+
+    from audiogen.interfaces import Codec
     from audiogen.lm.model import MusicLM
+    from audiogen.lm.musicgen import MusicGen
+    from audiogen.lm.sampling import Sampling
+    from audiogen.lm.text import TextEncoder
     from audiogen.style.habits import Habits
 
 SHIPPED = Path(__file__).parent.parent / "models"
@@ -26,11 +33,18 @@ class LoadedModel:
     """Everything generation needs; shared and stateless."""
 
     name: str
-    codec: SpectralCodec
-    lm: MusicLM
-    habits: Habits
+    codec: Codec
+    lm: MusicLM | MusicGen
+    habits: Habits | None
+    """what the planner knows; None for a MusicGen, which follows its text alone"""
     fingerprint: str
     precision: Precision
+    sampling: Sampling
+    """how codes are drawn when the request does not say"""
+    text: TextEncoder | None = None
+    """reads a MusicGen's prompt"""
+    licence: str | None = None
+    """of weights that are not ours"""
 
 
 def shipped_models() -> list[str]:
@@ -48,17 +62,33 @@ def model_folder(name: str | Path) -> Path:
 
 
 def load_model(name: str | Path, precision: Precision = "auto") -> LoadedModel:
-    """Load codec, language model and habits. Raises AudiogenError when something is missing, damaged or foreign."""
-    import torch
+    """Load codec, language model and what goes with them. Raises AudiogenError when something is missing, damaged or
+    foreign."""
+    from audiogen.generation.hub import fetch, is_hub_name
 
+    folder = fetch(str(name)) if is_hub_name(name) else model_folder(name)
+    told = read_json(folder / "config.json")
+    if not isinstance(told, dict):
+        raise AudiogenError(f"{folder}/config.json: expected a JSON object; fetch the model again")
+    if "model_type" in told:
+        from audiogen.generation.musicgen import load_transformers
+
+        return load_transformers(folder, str(name) if is_hub_name(name) else folder.resolve().name, precision)
+    if told.get("kind") != "audiogen":
+        raise AudiogenError(f"{folder}: not an audiogen model, as its config.json would say")
+    if told.get("lm") == "musicgen":
+        from audiogen.generation.musicgen import load_converted
+
+        return load_converted(folder, told, precision)
+    return _load_own(folder, told, precision)
+
+
+def _load_own(folder: Path, told: dict[str, Any], precision: Precision) -> LoadedModel:
     from audiogen.codec.spectral import SpectralCodec
     from audiogen.lm.model import MusicLM
+    from audiogen.lm.sampling import Sampling
     from audiogen.style.habits import Habits
 
-    folder = model_folder(name)
-    told = read_json(folder / "config.json")
-    if not isinstance(told, dict) or told.get("kind") != "audiogen":
-        raise AudiogenError(f"{folder}: not an audiogen model, as its config.json would say")
     codec, lm = SpectralCodec.load(folder / "codec"), MusicLM.load(folder / "lm")
     if told.get("codec") != codec.fingerprint:
         raise AudiogenError(
@@ -68,21 +98,36 @@ def load_model(name: str | Path, precision: Precision = "auto") -> LoadedModel:
     sizes = (codec.codebook_size, codec.sample_rate / codec.hop_length)
     if sizes != (lm.config.codebook_size, lm.config.frame_rate) or lm.config.num_codebooks > codec.num_codebooks:
         raise AudiogenError(f"{folder}: codec and language model differ in codebooks, codebook size or frame rate")
+    precision, dtype = settle_precision(precision)
+    own = folder / "habits.json"
+    habits = Habits.load(own if own.is_file() else None)
+    name, fingerprint = str(told.get("name", folder.name)), lm_fingerprint(folder)
+    return LoadedModel(name, codec, lm.to(dtype), habits, fingerprint, precision, Sampling())
+
+
+def settle_precision(precision: Precision) -> tuple[Precision, torch.dtype]:
+    """What "auto" means here, bfloat16 where the CPU has instructions for it, and the tensors' type."""
+    import torch
+
     if precision == "auto":
         fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
         precision = "bfloat16" if fast else "float32"
-    if precision == "bfloat16":
-        lm = lm.to(torch.bfloat16)
-    own = folder / "habits.json"
-    habits = Habits.load(own if own.is_file() else None)
-    return LoadedModel(str(told.get("name", folder.name)), codec, lm, habits, lm_fingerprint(folder), precision)
+    return precision, torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def lm_fingerprint(folder: Path) -> str:
     """Hash of the language model's files, 16 hexadecimal digits."""
+    return fingerprint_of(sorted((folder / "lm").iterdir()))
+
+
+def fingerprint_of(paths: Iterable[Path]) -> str:
+    """Hash of files, their names included, 16 hexadecimal digits."""
     import hashlib
 
     digest = hashlib.sha256()
-    for path in sorted((folder / "lm").iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in paths:
+        digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audiogen import __version__
+from audiogen.audio import chroma
 from audiogen.audio.sinks import RawSink, Subtype, WavSink
 from audiogen.files import write_json
 from audiogen.generation.generator import Generator, Request
@@ -44,16 +45,18 @@ class Rendered:
 def record(generator: Generator, request: Request) -> dict[str, Any]:
     """What the JSON beside a clip says; `from_record` makes the same request of it."""
     model = generator.model
+    licence = {"licence": model.licence} if model.licence else {}
+    followed = {"melody": list(request.melody)} if request.melody else {}
     return {
         "format": _FORMAT,
         "generated_by": "audiogen",
         "version": __version__,
-        "model": {"name": model.name, "fingerprint": model.fingerprint, "precision": model.precision},
+        "model": {"name": model.name, "fingerprint": model.fingerprint, "precision": model.precision} | licence,
         "prompt": request.prompt.text,
         "seed": request.seed,
         "sampling": request.sampling.model_dump(),
         "plan": score_to_json(request.score, request.attributes),
-    }
+    } | followed
 
 
 def from_record(path: str | Path, generator: Generator) -> Request:
@@ -68,7 +71,10 @@ def from_record(path: str | Path, generator: Generator) -> Request:
         )
     score, attributes = score_from_json(told["plan"], str(path))
     sampling = Sampling.build(told["sampling"], str(path))
-    return Request(parse(told["prompt"]), score, attributes, sampling, int(told["seed"]))
+    melody = tuple(told.get("melody", ()))
+    if not all(isinstance(pitch, int) and 0 <= pitch < chroma.PITCHES for pitch in melody):
+        raise AudiogenError(f"{path}: melody: expected pitch classes from 0 to {chroma.PITCHES - 1}")
+    return Request(parse(told["prompt"]), score, attributes, sampling, int(told["seed"]), melody)
 
 
 def render(

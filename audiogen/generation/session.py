@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from audiogen.audio import chroma
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import Attributes, Prompt, Score, Waveform
+from audiogen.lm.model import MusicLM
+from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
 from audiogen.lm.score import lanes
-from audiogen.lm.stream import CodeStream
+from audiogen.lm.stream import CodeStream, PrefixSource, WindowedStream
 from audiogen.style.parse import parse
 from audiogen.style.planner import plan, resolve_attributes
 
@@ -25,16 +28,30 @@ class Session:
     Memory does not grow with the length. `score` and `attributes` say what is being played.
     """
 
+    _codes: CodeStream | WindowedStream
+
     def __init__(
-        self, model: LoadedModel, prompt: Prompt, score: Score, attributes: Attributes, sampling: Sampling, seed: int
+        self,
+        model: LoadedModel,
+        prompt: Prompt,
+        score: Score,
+        attributes: Attributes,
+        sampling: Sampling,
+        seed: int,
+        melody: tuple[int, ...] = (),
     ) -> None:
+        """`melody`: pitch classes as of `audiogen.audio.chroma`, for a model that knows melodies."""
         self.score, self.attributes = score, attributes
-        self._model, self._seed = model, seed
+        self._model, self._seed, self._melody = model, seed, torch.tensor(melody, dtype=torch.long)
         self._rate = model.codec.sample_rate / model.codec.hop_length
         self._samples_left = max(1, round(score.seconds * model.codec.sample_rate))
         self._frames_left = -(-self._samples_left // model.codec.hop_length)
         self._frames_done = 0
-        self._codes = CodeStream(model.lm, self._prefix(prompt, attributes), self._lanes, sampling, seed)
+        if isinstance(model.lm, MusicGen):
+            prefix = self._windows(model.lm, prompt)
+            self._codes = WindowedStream(model.lm, prefix, sampling, seed, self._frames_left)
+        else:
+            self._codes = CodeStream(model.lm, self._prefix(prompt, attributes), self._lanes, sampling, seed)
         self._decoder = model.codec.streaming_decoder(1)
 
     @property
@@ -43,15 +60,18 @@ class Session:
 
     @torch.inference_mode()
     def advance(self, frames: int) -> Waveform:
-        """Play on by up to `frames` frames → Waveform `[2, S]`; the first is shorter by the codec's look-ahead, the
+        """Play on by up to `frames` frames → Waveform `[C, S]`; the first is shorter by the codec's look-ahead, the
         last ends on the sample asked for."""
         rate = self._model.codec.sample_rate
         count = min(frames, self._frames_left)
         audio = self._decoder.decode(self._codes.advance(count))
         self._frames_left -= count
         self._frames_done += count
-        if not self._frames_left:  # the decoder is late: what it still owes takes a few more codes
-            owed = self._decoder.decode(self._codes.advance(self._decoder.latency_frames))
+        if not self._frames_left:
+            if isinstance(self._codes, WindowedStream):  # a whole clip to its authors' decoder too
+                owed = self._decoder.flush()
+            else:  # the decoder is late: what it still owes takes a few more codes
+                owed = self._decoder.decode(self._codes.advance(self._decoder.latency_frames))
             audio = torch.cat([audio, owed], 2)
         samples = audio[0, :, : self._samples_left].clone()
         self._samples_left -= samples.shape[1]
@@ -62,19 +82,40 @@ class Session:
 
     def steer(self, text: str) -> None:
         """Another prompt from the next frame on: what follows is planned anew for the time that is left."""
-        prompt = parse(text)
+        prompt, lm, habits = parse(text), self._model.lm, self._model.habits
+        if isinstance(self._codes, WindowedStream):
+            assert isinstance(lm, MusicGen)
+            self.attributes = prompt.attributes
+            self._codes.steer(self._windows(lm, prompt))
+            return
+        assert habits is not None
         now = self._frames_done / self._rate
         left = max(self.score.seconds - now, 1 / self._rate)
-        self.attributes = resolve_attributes(prompt, self._model.habits, self._seed)
-        self.score = _later(plan(prompt, left, self._model.habits, self._seed), now)
+        self.attributes = resolve_attributes(prompt, habits, self._seed)
+        self.score = _later(plan(prompt, left, habits, self._seed), now)
         self._codes.steer(self._prefix(prompt, self.attributes), self._lanes)
 
     def _lanes(self, first: int, frames: int) -> np.ndarray:
         return lanes(self.score, first, frames, self._rate)
 
     def _prefix(self, prompt: Prompt, attributes: Attributes) -> torch.Tensor:
+        assert isinstance(self._model.lm, MusicLM)
         with torch.inference_mode():
             return self._model.lm.prefix.encode([Prompt(prompt.text, attributes), None])
+
+    def _windows(self, lm: MusicGen, prompt: Prompt) -> PrefixSource:
+        """The text, and the melody from where a window begins, around and around."""
+        assert self._model.text is not None
+        text, melody = self._model.text.encode(prompt.text), self._melody
+
+        @torch.inference_mode()
+        def prefix(first: int) -> torch.Tensor:
+            if not len(melody):
+                return lm.prefix(text)
+            start = round(first / self._rate * chroma.SAMPLE_RATE / chroma.HOP_LENGTH)
+            return lm.prefix(text, melody[(start + torch.arange(lm.config.melody_frames)) % len(melody)])
+
+        return prefix
 
 
 def _later(score: Score, by_seconds: float) -> Score:

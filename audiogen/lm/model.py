@@ -31,6 +31,11 @@ class MusicLMConfig(Config):
         """the code that stands for none"""
         return self.codebook_size
 
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """By how many frames each codebook is late."""
+        return tuple(range(self.num_codebooks))
+
 
 class MusicLM(nn.Module):
     """Implements `audiogen.interfaces.LanguageModel`. Stateless; a stream's state is the caller's."""
