@@ -210,7 +210,7 @@ class StreamingEncoder(Protocol):
         ...
 
     def flush(self) -> torch.Tensor:
-        """Pads the last frame with silence; `[B, K, t]`, t is 0 or 1."""
+        """The rest `[B, K, t]`: the last frame, padded with silence, and what look-ahead held back."""
         ...
 
 

@@ -19,7 +19,7 @@ from audiogen.lm.transformer import TransformerConfig
 RATE = 16_000
 CODEC = SpectralCodecConfig(
     sample_rate=RATE, hop_length=640, short_hop=160, long_window=1280, long_hz=2000, top_hz=8000,
-    num_oscillators=84, pitch_dim=16, noise_bands=8,
+    num_oscillators=84, pitch_dim=16,
     fast_dim=16, slow_dim=16, encoder_fast_depth=1, encoder_slow_depth=2, decoder_slow_depth=1, decoder_fast_depth=2,
     fast_expansion=2, slow_expansion=2, latent_dim=8, num_codebooks=4, codebook_size=32,
 )  # fmt: skip

@@ -36,7 +36,7 @@ class CausalConvNeXt(nn.Module):
         seen = torch.cat([past.to(x.dtype), x], dim=1)
         y = self.mix(seen.transpose(1, 2)).transpose(1, 2)
         y = self.down(F.gelu(self.up(self.norm(y)), approximate="tanh"))
-        return x + self.scale * y, seen[:, seen.shape[1] - self.kernel_size + 1 :]
+        return torch.addcmul(x, self.scale, y), seen[:, seen.shape[1] - self.kernel_size + 1 :]
 
 
 class ConvNeXtStack(nn.Module):

@@ -18,6 +18,14 @@ _REACH = 3
 """bins on either side of a tone that its spectrum is drawn into: the main lobe and the first side lobes"""
 
 
+def semitone_filters(centres_hz: Tensor, size: int, sample_rate: float) -> Tensor:
+    """Triangles over the bins of a window of `size`, one a semitone, as wide as a semitone or as a bin can tell apart:
+    float32 `[size // 2 + 1, len(centres_hz)]`."""
+    hz = torch.arange(size // 2 + 1) * sample_rate / size
+    width = torch.maximum(centres_hz * (2 ** (1 / 12) - 1), torch.tensor(1.5 * sample_rate / size))
+    return (1 - (hz[:, None] - centres_hz).abs() / width).clamp_min(0).float()
+
+
 class PitchBank(nn.Module):
     """What is heard at each semitone: amplitude and distance of the frequency from the semitone's own.
 
@@ -34,13 +42,11 @@ class PitchBank(nn.Module):
         """samples between the two spectra whose phases tell the frequency: 2 ms, so ±250 Hz can be told"""
         self.parts = [len(part) for part in centres_hz.tensor_split(3)]
         for index, (size, part) in enumerate(zip(self.windows, centres_hz.tensor_split(3), strict=True)):
-            hz = torch.arange(size // 2 + 1) * sample_rate / size
-            width = torch.maximum(part * (2 ** (1 / 12) - 1), torch.tensor(1.5 * sample_rate / size))
-            weights = (1 - (hz[:, None] - part).abs() / width).clamp_min(0)
+            weights = semitone_filters(part, size, sample_rate)
             kept = int(weights.sum(1).nonzero().max()) + 1
             turn = -2 * math.pi * part * self.shift / sample_rate
             self.register_buffer(f"hann_{index}", torch.hann_window(size), persistent=False)
-            self.register_buffer(f"weights_{index}", weights[:kept].float(), persistent=False)
+            self.register_buffer(f"weights_{index}", weights[:kept], persistent=False)
             self.register_buffer(
                 f"turn_{index}", torch.polar(torch.ones_like(turn), turn).to(torch.complex64), persistent=False
             )
@@ -114,18 +120,21 @@ class OscillatorBank(nn.Module):
         turns = (hz * (2 * math.pi * self.hop / self.sample_rate)).remainder(2 * math.pi)  # small, so sums stay exact
         turned = (phases[:, None] + turns.cumsum(1)).remainder(2 * math.pi)
         place = (hz * (self.window / self.sample_rate)).float()
-        bins = place.detach().floor()[..., None] + torch.arange(1 - _REACH, _REACH + 1, device=hz.device)
-        away = bins - place[..., None]
-        # spectrum of a Hann window; the sign is the shift of the phase from the window's middle to its start
-        lobe = (0.5 * torch.sinc(away) + 0.25 * (torch.sinc(away - 1) + torch.sinc(away + 1))) * (self.window / 2)
-        index = bins.long()
-        lobe = lobe * (1 - 2 * (index % 2))
-        mirrored = torch.where(index == 0, 0.0, torch.where(index < 0, -1.0, 1.0))  # below zero lies the conjugate
+        floor = place.detach().floor()
+        beyond = (place - floor).clamp(1e-4, 1 - 1e-4)  # of a bin; neither end, where the fraction below is 0 / 0
+        away = torch.arange(1 - _REACH, _REACH + 1, device=hz.device) - beyond[..., None]
+        # Hann window's spectrum sin(πa) / (2πa (1 - a²)), times (-1)^bin: the shift from its middle to its start. Both
+        # signs change from bin to bin, so that the sine is the same in all of them
+        sine = torch.sin(math.pi * beyond) * (floor % 2 - 0.5) * (self.window / (2 * math.pi))
+        lobe = sine[..., None] / (away * (1 - away.square()))
         tones = gains * torch.polar(torch.ones_like(place), turned.float())
-        real = (tones.real[..., None] * (lobe * torch.where(index == 0, 2.0, 1.0))).flatten(-2)
-        imaginary = (tones.imag[..., None] * (lobe * mirrored)).flatten(-2)
-        index = index.abs().clamp(max=self.bins - 1).flatten(-2)
-        drawn = torch.stack([real, imaginary])  # [2, C, B, F, K · 2 · _REACH]
-        canvas = drawn.new_zeros(*drawn.shape[:-1], self.bins)
-        canvas = canvas.scatter_add(-1, index.expand_as(drawn), drawn)
-        return torch.complex(canvas[0], canvas[1]), turned[:, -1]
+        drawn = (torch.stack([tones.real, tones.imag])[..., None] * lobe).flatten(-2)  # [2, C, B, F, K · 2 · _REACH]
+        index = floor.long()[..., None] + torch.arange(1, 2 * _REACH + 1, device=hz.device)  # bin 0 lies at _REACH
+        canvas = drawn.new_zeros(*drawn.shape[:-1], self.bins + _REACH)
+        canvas = canvas.scatter_add(-1, index.clamp(max=canvas.shape[-1] - 1).flatten(-2).expand_as(drawn), drawn)
+        upper, below = canvas[..., _REACH:], canvas[..., :_REACH].flip(-1)  # below zero lies the conjugate
+        upper[0, ..., 0] *= 2
+        upper[1, ..., 0] = 0
+        upper[0, ..., 1 : _REACH + 1] += below[0]
+        upper[1, ..., 1 : _REACH + 1] -= below[1]
+        return torch.complex(upper[0], upper[1]), turned[:, -1]

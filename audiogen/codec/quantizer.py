@@ -13,12 +13,24 @@ import torch
 from torch import Tensor, nn
 
 
-class Quantized(NamedTuple):
-    """`latents` `[B, T, D]` with straight-through gradients; `codes` int64 `[B, K, T]`; `commitment` scalar loss."""
+class Bottled(NamedTuple):
+    """What passes a bottleneck: `latents` `[B, T, D]` (of a quantiser with straight-through gradients), `codes` int64
+    `[B, K, T]`, and the scalar `cost` for the loss: a quantiser's commitment, or a divergence."""
 
     latents: Tensor
     codes: Tensor
-    commitment: Tensor
+    cost: Tensor
+
+
+class Reconstruction(NamedTuple):
+    """What a codec gives in training: audio aligned with the input's start, as long or shorter; what passed the
+    bottleneck; and of a codec with oscillators their amplitude and deviation (`played`), and amplitude, deviation and
+    clearness of the tones in the input (`heard`), each `[B, T, K]`."""
+
+    samples: Tensor
+    bottled: Bottled
+    played: tuple[Tensor, ...] = ()
+    heard: tuple[Tensor, ...] = ()
 
 
 class ResidualVectorQuantizer(nn.Module):
@@ -29,8 +41,12 @@ class ResidualVectorQuantizer(nn.Module):
     sums: Tensor
     started: Tensor
 
+    least_use = 0.35
+    """share of the mean use below which an entry is drawn anew from the data, most often where the data are densest"""
+
     def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.98) -> None:
         super().__init__()
+        self.input_dim = dim
         self.num_codebooks, self.codebook_size, self.decay = num_codebooks, codebook_size, decay
         self.register_buffer("codebooks", torch.randn(num_codebooks, codebook_size, dim))
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size))
@@ -60,7 +76,7 @@ class ResidualVectorQuantizer(nn.Module):
             total = total + self.codebooks[level][codes[:, level]]
         return total
 
-    def forward(self, latents: Tensor, levels: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, levels: Tensor) -> Bottled:
         """Quantise `[B, T, D]` for training; `levels` int `[B]` says how many codebooks each item may use.
 
         Updates the codebooks when in training mode.
@@ -82,7 +98,7 @@ class ResidualVectorQuantizer(nn.Module):
             total = total + entry * used
             codes.append(index)
         straight = flat + (total - flat).detach()
-        return Quantized(
+        return Bottled(
             straight.view(batch, frames, dim),
             torch.stack(codes).view(self.num_codebooks, batch, frames).transpose(0, 1),
             commitment / self.num_codebooks,
@@ -99,7 +115,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.counts[level].lerp_(count, 1 - self.decay)
         self.sums[level].lerp_(total, 1 - self.decay)
         counts, sums = self.counts[level], self.sums[level]
-        floor = 0.1 * counts.mean()
+        floor = self.least_use * counts.mean()
         dead = counts < floor
         if dead.any():
             draw = torch.randint(0, x.shape[0], (int(dead.sum()),), device=x.device)

@@ -1,10 +1,9 @@
 """SpectralCodec: STFT in, inverse STFT out, causal, integer codes between.
 
 The encoder hears loudness, never phase: short spectra (log-magnitude of mid and side) at 100 Hz, and at 25 Hz a long
-spectrum and a bank of semitones. The decoder draws STFT frames at 100 Hz as a sum of three things, overlapped and
-added: tones of an oscillator bank, whose phases the stream carries along; noise, given magnitudes with phases from a
-fixed table; and free bins, magnitude and phase (cf. Siuzdak 2023, Vocos, §3.3), for what starts sharply (deterministic
-plus stochastic plus transient: Serra and Smith 1990; Verma and Meng 2000).
+spectrum and a bank of semitones. The decoder draws STFT frames at 100 Hz as a sum of two things, overlapped and
+added: tones of an oscillator bank, whose phases the stream carries along (deterministic plus residual: Serra and Smith
+1990); and free bins, magnitude and phase (cf. Siuzdak 2023, Vocos, §3.3), for noise and for what starts sharply.
 
 Nothing looks ahead. Decoded audio comes late by `lookahead_frames`, which lets the codes of a moment tell what
 followed it, and by the overlap of three short hops (30 ms).
@@ -13,18 +12,20 @@ followed it, and by the overlap of three short hops (30 ms).
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiogen.codec.gaussian import GaussianBottleneck
+from audiogen.codec.graph import GraphedStep
 from audiogen.codec.layers import ConvNeXtStack, State
 from audiogen.codec.oscillators import OscillatorBank, PitchBank
-from audiogen.codec.quantizer import Quantized, ResidualVectorQuantizer
+from audiogen.codec.quantizer import Bottled, Reconstruction, ResidualVectorQuantizer
 from audiogen.codec.streaming import BlockEncoder, FrameDecoder
 from audiogen.config import Config
 from audiogen.interfaces import AudiogenError
@@ -49,9 +50,6 @@ class SpectralCodecConfig(Config):
     """one a semitone: eight octaves"""
     pitch_dim: int = 256
     """width of the small network that tells the oscillators' frequencies"""
-    noise_bands: int = 64
-    noise_frames: int = 512
-    """frames of the table of noise phases, after which it repeats (5 s)"""
     lookahead_frames: int = 1
     """decoded audio is late by this many frames beside its overlap"""
     top_hz: float = 20_000.0
@@ -60,12 +58,14 @@ class SpectralCodecConfig(Config):
     """width at the short hop's rate"""
     slow_dim: int = 384
     """width at the frame rate"""
-    encoder_fast_depth: int = 2
-    encoder_slow_depth: int = 3
-    decoder_slow_depth: int = 3
-    decoder_fast_depth: int = 5
+    encoder_fast_depth: int = 3
+    encoder_slow_depth: int = 1
+    decoder_slow_depth: int = 2
+    decoder_fast_depth: int = 6
     fast_expansion: int = 3
     slow_expansion: int = 3
+    bottleneck: Literal["quantizer", "gaussian"] = "quantizer"
+    """integer codes, or a continuous latent: a mean and a variance for each dimension and frame"""
     latent_dim: int = 96
     num_codebooks: int = 12
     codebook_size: int = 1024
@@ -133,20 +133,8 @@ class DecoderState(NamedTuple):
     """of the oscillators in the last frame, semitones, float64 `[B, 1, K]`"""
     phases: Tensor
     """of the oscillators in the last short frame, float64 `[B, K]`"""
-    frame: int
-    """short frames so far: the place in the table of noise phases"""
     overlap: Tensor
     """the unfinished sum `[B, 2, 3, short_hop]`"""
-
-
-class Reconstruction(NamedTuple):
-    """What training sees: audio `[B, 2, T · hop_length - late_samples]`, aligned with the input's start; the
-    quantiser's word; and how far the oscillators are from the tones that the encoder heard, in nepers and semitones."""
-
-    samples: Tensor
-    quantized: Quantized
-    mistuned: Tensor
-    misweighed: Tensor
 
 
 class SpectralCodec(nn.Module):
@@ -154,8 +142,6 @@ class SpectralCodec(nn.Module):
 
     analysis: Tensor
     long_analysis: Tensor
-    noise: Tensor
-    bands: Tensor
 
     def __init__(self, config: SpectralCodecConfig) -> None:
         super().__init__()
@@ -166,8 +152,6 @@ class SpectralCodec(nn.Module):
         oscillators = config.num_oscillators
         self.register_buffer("analysis", torch.hann_window(config.window), persistent=False)
         self.register_buffer("long_analysis", torch.hann_window(config.long_window), persistent=False)
-        self.register_buffer("noise", _noise(config.noise_frames, config.bins), persistent=False)
-        self.register_buffer("bands", _bands(config.noise_bands, config.bins), persistent=False)
         self.pitch_bank = PitchBank(config.centres_hz, config.long_window, config.sample_rate)
         self.oscillators = OscillatorBank(config.centres_hz, config.sample_rate, config.window, config.short_hop)
         self.enc_in = nn.Linear(2 * config.bins, config.fast_dim)
@@ -175,14 +159,20 @@ class SpectralCodec(nn.Module):
         self.enc_slower = nn.Linear(config.rate_ratio * config.fast_dim, config.slow_dim)
         self.enc_long = nn.Linear(config.long_bins + 2 * oscillators, config.slow_dim)
         self.enc_slow = ConvNeXtStack(config.slow_dim, config.encoder_slow_depth, config.slow_expansion)
-        self.enc_out = nn.Sequential(nn.LayerNorm(config.slow_dim), nn.Linear(config.slow_dim, config.latent_dim))
-        self.quantizer = ResidualVectorQuantizer(config.num_codebooks, config.codebook_size, config.latent_dim)
+        self.quantizer: ResidualVectorQuantizer | GaussianBottleneck
+        if config.bottleneck == "quantizer":
+            self.quantizer = ResidualVectorQuantizer(config.num_codebooks, config.codebook_size, config.latent_dim)
+        else:
+            self.quantizer = GaussianBottleneck(config.latent_dim)
+        self.enc_out = nn.Sequential(
+            nn.LayerNorm(config.slow_dim), nn.Linear(config.slow_dim, self.quantizer.input_dim)
+        )
         self.dec_in = nn.Linear(config.latent_dim, config.slow_dim)
         self.dec_slow = ConvNeXtStack(config.slow_dim, config.decoder_slow_depth, config.slow_expansion)
         self.dec_faster = nn.Linear(config.slow_dim, config.rate_ratio * config.fast_dim)
         self.dec_fast = ConvNeXtStack(config.fast_dim, config.decoder_fast_depth, config.fast_expansion)
         self.dec_norm = nn.LayerNorm(config.fast_dim)
-        self._head_sizes = [4 * config.bins, 2 * config.noise_bands, 3 * oscillators]
+        self._head_sizes = [4 * config.bins, 3 * oscillators]
         self.dec_out = nn.Linear(config.fast_dim, sum(self._head_sizes))
         sizes = (2 * config.latent_dim, config.pitch_dim, config.pitch_dim, oscillators)
         self.dec_pitch = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
@@ -201,14 +191,13 @@ class SpectralCodec(nn.Module):
             latents=self.analysis.new_zeros(batch_size, 1, config.latent_dim),
             deviation=self.analysis.new_zeros(batch_size, 1, config.num_oscillators, dtype=torch.float64),
             phases=self.oscillators.first_phases(batch_size),
-            frame=0,
             overlap=self.analysis.new_zeros(batch_size, 2, 3, config.short_hop),
         )
 
     def encode_latents(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Left/right `[B, 2, T · hop_length]` → latents before quantising `[B, T, D]`."""
+        """Left/right `[B, 2, T · hop_length]` → latents `[B, T, D]`: before quantising, or the Gaussian's means."""
         latents, state, _ = self._encode(samples, state)
-        return latents, state
+        return latents[..., : self.config.latent_dim], state
 
     def _encode(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState, tuple[Tensor, ...]]:
         """... and what the bank of semitones heard."""
@@ -243,7 +232,7 @@ class SpectralCodec(nn.Module):
         config = self.config
         x, slow = self.dec_slow(self.dec_in(latents), state.slow)
         x, fast = self.dec_fast(self.dec_faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
-        free, noise, tones = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
+        free, tones = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
         with torch.autocast(latents.device.type, enabled=False):
             known, deviation = self._deviation(latents, state)
             loudness, *across = tones.unflatten(2, (3, -1)).unbind(2)
@@ -256,11 +245,8 @@ class SpectralCodec(nn.Module):
             magnitude = magnitude.clamp(max=7.0).exp()
             spectra = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # half as dear as polar
             count = spectra.shape[2]
-            place = torch.arange(state.frame, state.frame + count, device=x.device) % config.noise_frames
-            hiss = (noise.unflatten(2, (2, -1)) @ self.bands - 1.0).clamp(max=7.0).exp()  # [B, F, 2, bins]
-            spectra = spectra + hiss.permute(2, 0, 1, 3) * self.noise[:, None, place]
             tonal = min(self.oscillators.bins, config.bins)
-            spectra = torch.cat([spectra[..., :tonal] + drawn[..., :tonal], spectra[..., tonal:]], 3)
+            spectra[..., :tonal] += drawn[..., :tonal]
             frames = (torch.fft.irfft(spectra, n=config.window) * (self.analysis / 1.5)).transpose(0, 1)
             hops = frames.unflatten(3, (4, config.short_hop))  # frame j, part p adds to block j + p
             blocks = torch.cat([state.overlap, hops.new_zeros(*hops.shape[:2], count, config.short_hop)], 2)
@@ -269,9 +255,7 @@ class SpectralCodec(nn.Module):
             done = blocks[:, :, :count].flatten(2)
             mid, side = done[:, 0], done[:, 1]
         stereo = torch.stack([mid + side, mid - side], 1)
-        following = DecoderState(
-            slow, fast, latents[:, -1:], known[:, -1:], phases, state.frame + count, blocks[:, :, count:]
-        )
+        following = DecoderState(slow, fast, latents[:, -1:], known[:, -1:], phases, blocks[:, :, count:])
         return stereo, following, (amplitude.unflatten(1, (-1, config.rate_ratio)).mean(2), known.float())
 
     def _deviation(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, Tensor]:
@@ -289,47 +273,28 @@ class SpectralCodec(nn.Module):
         share = torch.arange(1, ratio + 1, dtype=torch.float64, device=x.device)[:, None] / ratio
         return known, (before + (known[:, :, None] - before) * share).flatten(1, 2)
 
+    def latents_of(self, samples: Tensor) -> Tensor:
+        """A whole excerpt `[B, 2, T · hop_length]` → latents `[B, T, D]`."""
+        return self.encode_latents(samples, self.encoder_state(len(samples)))[0]
+
     def forward(self, samples: Tensor, levels: Tensor) -> Reconstruction:
         """Reconstruct `[B, 2, T · hop_length]` through `levels` `[B]` codebooks, for training.
 
-        Phases and noise begin anywhere, so that the network cannot learn the beginning of a stream by heart.
+        Phases begin anywhere, so that the network cannot learn the beginning of a stream by heart.
         """
         batch, config = samples.shape[0], self.config
         latents, _, heard = self._encode(samples, self.encoder_state(batch))
-        quantized = self.quantizer(latents, levels) if bool(self.quantizer.started) else self._unquantized(latents)
+        bottled = self.quantizer(latents, levels) if bool(self.quantizer.started) else self._unquantized(latents)
         state = self.decoder_state(batch)
-        phases = torch.rand_like(state.phases) * (2 * math.pi)
-        state = state._replace(phases=phases, frame=int(torch.randint(config.noise_frames, ())))
-        late, _, played = self._decode(quantized.latents, state)
-        return Reconstruction(late[:, :, config.late_samples :], quantized, *self._tones(played, heard))
+        state = state._replace(phases=torch.rand_like(state.phases) * (2 * math.pi))
+        late, _, played = self._decode(bottled.latents, state)
+        return Reconstruction(late[:, :, config.late_samples :], bottled, played, heard)
 
-    def _tones(self, played: tuple[Tensor, ...], heard: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Mean distance of the oscillators from the tones heard: in semitones, weighted by amplitude, and in nepers.
-
-        What is heard at a semitone counts where it is one clear tone, and is nothing when that tone is a neighbour's.
-        What a window hears lies at its middle, so longer windows are compared with earlier frames.
-        """
-        config, bank = self.config, self.pitch_bank
-        distances, weights = [], []
-        parts = zip(*(part.split(bank.parts, 2) for part in (*played, *heard)), strict=True)
-        for size, (loudness, mine, amplitude, theirs, clearness) in zip(bank.windows, parts, strict=True):
-            drawn_at = config.late_samples - 2 * config.short_hop  # samples from a frame's middle to its codes' end
-            behind = max(0, round((size / 2 - drawn_at) / self.hop_length))
-            loudness, mine = (part[:, : part.shape[1] - behind] for part in (loudness, mine))
-            amplitude, theirs, clearness = (part[:, behind:] for part in (amplitude, theirs, clearness))
-            own, clear = theirs.abs() < 0.6, clearness.square()
-            tuning = amplitude.sqrt() * clear * own
-            away = ((loudness + 1e-3).log() - (amplitude * own + 1e-3).log()).abs()
-            distances.append(torch.stack([(tuning * (mine - theirs).abs()).sum(), (clear * away).sum()]))
-            weights.append(torch.stack([tuning.sum(), clear.sum()]))
-        mistuned, misweighed = sum(distances) / (sum(weights) + 1e-6)  # type: ignore[call-overload, misc]
-        return mistuned, misweighed
-
-    def _unquantized(self, latents: Tensor) -> Quantized:
+    def _unquantized(self, latents: Tensor) -> Bottled:
         codes = latents.new_zeros(latents.shape[0], self.num_codebooks, latents.shape[1], dtype=torch.long)
-        return Quantized(latents, codes, latents.float().square().mean())
+        return Bottled(latents, codes, latents.float().square().mean())
 
-    def _finish(self, state: DecoderState) -> Tensor:
+    def finish(self, state: DecoderState) -> Tensor:
         """The last `late_samples`: nothing is known of what would have followed."""
         unknown = state.latents.new_zeros(len(state.latents), self.config.lookahead_frames, self.config.latent_dim)
         rest = state.overlap.new_zeros(len(state.latents), 2, 0)
@@ -337,6 +302,13 @@ class SpectralCodec(nn.Module):
             rest, state = self.decode_latents(unknown, state)
         mid, side = state.overlap.flatten(2).unbind(1)
         return torch.cat([rest, torch.stack([mid + side, mid - side], 1)], 2)
+
+    @property
+    def codebooks(self) -> Tensor:
+        """`[K, V, D]`. Raises AudiogenError for a Gaussian bottleneck, which has none."""
+        if isinstance(self.quantizer, GaussianBottleneck):
+            raise AudiogenError("this codec has a Gaussian bottleneck and no codebooks: give one that has")
+        return self.quantizer.codebooks
 
     # --- weights ----------------------------------------------------------------------------------------------------
 
@@ -390,12 +362,17 @@ class SpectralCodec(nn.Module):
             hop_length=self.hop_length, num_codebooks=self.num_codebooks,
         )  # fmt: skip
 
-    def streaming_decoder(self, batch_size: int = 1) -> FrameDecoder[DecoderState]:
-        def step(codes: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
-            return self.decode_latents(self.quantizer.decode(codes), state)
+    def _decode_codes(self, codes: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        return self.decode_latents(self.quantizer.decode(codes), state)
 
+    @cached_property
+    def _graphed(self) -> GraphedStep:
+        return GraphedStep(self._decode_codes)
+
+    def streaming_decoder(self, batch_size: int = 1) -> FrameDecoder[DecoderState]:
         return FrameDecoder(
-            step, self._finish, self.decoder_state(batch_size), batch_size, (self.num_codebooks, self.codebook_size),
+            self._graphed if self.analysis.is_cuda else self._decode_codes, self.finish,
+            self.decoder_state(batch_size), batch_size, (self.num_codebooks, self.codebook_size),
             skip_samples=self.config.late_samples, hop_length=self.hop_length,
         )  # fmt: skip
 
@@ -403,16 +380,3 @@ class SpectralCodec(nn.Module):
 def _log(magnitude: Tensor) -> Tensor:
     """Log-magnitude scaled to about ±2 for music at −16 LUFS."""
     return (magnitude + 1e-3).log() * (1.0 / math.log(10.0))
-
-
-def _noise(frames: int, bins: int) -> Tensor:
-    """Phases as unit numbers, complex64 `[2, frames, bins]`: the same on every machine."""
-    turns = np.random.default_rng(0).random((2, frames, bins), dtype=np.float32)
-    return torch.polar(torch.ones(turns.shape), torch.from_numpy(turns) * (2 * math.pi))
-
-
-def _bands(count: int, bins: int) -> Tensor:
-    """Linear interpolation from bands, equally far apart on a mel-like scale, to bins: `[count, bins]`."""
-    scale = torch.log1p(torch.arange(bins) * (30.0 / bins))
-    place = scale / scale[-1] * (count - 1)
-    return (1 - (torch.arange(count)[:, None] - place).abs()).clamp_min(0)

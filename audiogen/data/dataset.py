@@ -50,23 +50,22 @@ class SegmentOrder:
 
 
 class AudioSegments:
-    """Excerpts of the audio of a manifest, float32 `[2, segment_samples]`, by position in a `SegmentOrder`."""
+    """Excerpts of the audio of a manifest, float32 `[2, segment_samples]`, by position in a `SegmentOrder`.
+
+    Files of another rate are resampled on the way, which takes time.
+    """
 
     def __init__(
         self, tracks: Sequence[Track], root: str | Path, segment_samples: int, sample_rate: int, seed: int
     ) -> None:
-        for track in tracks:
-            if track.sample_rate != sample_rate or track.channels != 2:
-                raise AudiogenError(
-                    f"{track.path}: {track.sample_rate} Hz, {track.channels} channels; training reads {sample_rate} Hz "
-                    "stereo: convert the file first, for example with `ffmpeg -i IN -ar 48000 -ac 2 OUT.wav`"
-                )
         self._paths = [resolve(root, track) for track in tracks]
         self._samples, self._rate = segment_samples, sample_rate
-        self.order = SegmentOrder([track.samples for track in tracks], segment_samples, seed)
+        lengths = [track.samples * sample_rate // track.sample_rate for track in tracks]
+        self.order = SegmentOrder(lengths, segment_samples, seed)
 
     def __getitem__(self, position: int) -> np.ndarray:
         item, start = self.order[position]
         seconds = self._samples / self._rate
-        audio = read(self._paths[item], start_seconds=start / self._rate, seconds=seconds).samples.numpy()
+        audio = read(self._paths[item], self._rate, 2, start / self._rate, seconds).samples.numpy()
+        audio = audio[:, : self._samples]
         return np.pad(audio, ((0, 0), (0, self._samples - audio.shape[1])))

@@ -1,8 +1,9 @@
-"""The codec as a training task: excerpts of audio in, spectral losses and commitment out."""
+"""The codec as a training task: excerpts of audio in, spectral losses and the bottleneck's cost out."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from torch import Tensor, nn
 
 from audiogen.audio.features import chroma, correlation, figure, semitone_bands
 from audiogen.audio.io import write
+from audiogen.codec.encodec import EncodecCodec, EncodecConfig
+from audiogen.codec.gaussian import GaussianBottleneck
+from audiogen.codec.latents import decode_latents, encode_latents
+from audiogen.codec.quantizer import Reconstruction, ResidualVectorQuantizer
 from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
 from audiogen.config import Config
+from audiogen.data.augment import LONGER, Augmentation, augmented
 from audiogen.data.dataset import AudioSegments
 from audiogen.data.manifest import read_manifest
-from audiogen.interfaces import Waveform
-from audiogen.training.losses import SpectralLoss
+from audiogen.interfaces import AudiogenError, Waveform
+from audiogen.training.losses import SpectralLoss, tone_distances
 from audiogen.training.trainer import TrainerConfig
 
 
@@ -28,7 +34,14 @@ class CodecTrainingConfig(Config):
     manifest: str
     root: str
     codec: SpectralCodecConfig = SpectralCodecConfig()
+    encodec: EncodecConfig | None = None
+    """train an EncodecCodec instead; of a chunked one `segment_frames` is a chunk"""
     trainer: TrainerConfig
+    start_from: str = ""
+    """folder of a codec whose weights to begin with, where name and shape are the same; its codebooks too"""
+    augmentation: Augmentation = Augmentation()
+    as_it_is: float = Field(default=0.1, ge=0, le=1)
+    """share of the training, at its end, without augmentation: so the codebooks are the music's own"""
     segment_frames: int = Field(default=50, gt=16)
     start_codebooks_at: int = 300
     """updates without quantising, before the codebooks start from data"""
@@ -37,6 +50,8 @@ class CodecTrainingConfig(Config):
     """weight of the distance, in semitones, between the oscillators and the tones heard"""
     weighing: float = 0.5
     """the same for their amplitudes at the beginning; none from half of the training on, since long windows smear"""
+    kl: float = 0.002
+    """weight of the divergence from a standard normal, in nats a dimension, of a Gaussian bottleneck"""
     fewest_codebooks: int = 2
     full_share: float = 0.6
     """share of excerpts that use every codebook; the others use a random number of them"""
@@ -49,80 +64,104 @@ class CodecTask:
 
     def __init__(self, config: CodecTrainingConfig) -> None:
         self.config = config
-        self.module = SpectralCodec(config.codec)
-        self.spectral = SpectralLoss(config.codec.sample_rate)
+        self.module = EncodecCodec(config.encodec) if config.encodec else SpectralCodec(config.codec)
+        self._rate, self._channels = self.module.sample_rate, self.module.channels
+        self._samples = config.segment_frames * self.module.hop_length
+        self.spectral = SpectralLoss(self._rate)
         tracks = read_manifest(config.manifest)
         self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
-        samples, rate = config.segment_frames * config.codec.hop_length, config.codec.sample_rate
         split = {name: [t for t in tracks if t.split == name] for name in ("train", "validation")}
-        self._train = AudioSegments(split["train"], config.root, samples, rate, config.trainer.seed)
-        held_out = AudioSegments(split["validation"], config.root, 4 * samples, rate, 0)
+        longer = math.ceil(self._samples * LONGER)
+        self._train = AudioSegments(split["train"], config.root, longer, self._rate, config.trainer.seed)
+        held_out = AudioSegments(split["validation"], config.root, 4 * self._samples, self._rate, 0)
         count = min(10, held_out.order.epoch_size)
-        self._held_out = torch.from_numpy(np.stack([held_out[position] for position in range(count)]))
-        self._latents: list[Tensor] = []
+        heard = torch.from_numpy(np.stack([held_out[position] for position in range(count)]))
+        self._held_out = _sides(heard, self._channels)
+        if config.start_from:
+            self._begin_with(Path(config.start_from))
 
     def fingerprint(self) -> dict[str, str]:
         return {"manifest": self._digest}
 
+    def _begin_with(self, folder: Path) -> None:
+        own = self.module.state_dict()
+        there = type(self.module).load(folder).state_dict()
+        same = {name: value for name, value in there.items() if name in own and own[name].shape == value.shape}
+        if not same:
+            raise AudiogenError(f"start_from {folder}: none of its weights has the name and shape of one here")
+        if "quantizer.codebooks" in same:  # the averages that they follow go on from where they are
+            same["quantizer.sums"] = same["quantizer.codebooks"] * same["quantizer.counts"][..., None]
+        self.module.load_state_dict(own | same)
+
     def batch(self, positions: range) -> Tensor:
-        """→ `[B, 2, S]` float32."""
-        return torch.from_numpy(np.stack([self._train[position] for position in positions]))
+        """→ what is heard and what shall be played, `[B, 2, C, S]` float32."""
+        pairs = torch.from_numpy(np.stack([self._pair(position) for position in positions]))
+        return _sides(pairs, self._channels)
+
+    def _pair(self, position: int) -> np.ndarray:
+        config = self.config
+        random = np.random.default_rng([config.trainer.seed, position])
+        last = position >= (1 - config.as_it_is) * config.trainer.max_steps * config.trainer.batch_size
+        settings = Augmentation(changed=0, cut=0, other_sounds=0) if last else config.augmentation
+        return augmented(self._train[position], self._samples, self._rate, random, settings)
 
     def loss(self, module: nn.Module, batch: Tensor, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         codec: Any = module.module if hasattr(module, "module") else module
-        if step >= self.config.start_codebooks_at and not bool(codec.quantizer.started):
-            self._start_codebooks(codec, step)
-        books, size = self.config.codec.num_codebooks, len(batch)
-        drawn = torch.randint(self.config.fewest_codebooks, books + 1, (size,), device=batch.device)
-        full = torch.rand(size, device=batch.device) < self.config.full_share
-        made = module(batch, torch.where(full, books, drawn))
+        config = self.config
+        if step >= config.start_codebooks_at and not bool(codec.quantizer.started):
+            self._start_codebooks(codec)
+        heard, wanted = batch.unbind(1)
+        books, size = codec.num_codebooks, len(batch)
+        drawn = torch.randint(config.fewest_codebooks, books + 1, (size,), device=batch.device)
+        full = torch.rand(size, device=batch.device) < config.full_share
+        made: Reconstruction = module(heard, torch.where(full, books, drawn))
         self.spectral.to(batch.device)
         with torch.autocast(batch.device.type, enabled=False):
-            spectral, parts = self.spectral(made.samples, batch[:, :, : made.samples.shape[2]])
-        commitment = made.quantized.commitment
-        weight = self.config.commitment if bool(codec.quantizer.started) else 0.02
-        weighing = self.config.weighing * max(0.0, 1 - 2 * step / self.config.trainer.max_steps)
-        loss = spectral + weight * commitment + self.config.tuning * made.mistuned + weighing * made.misweighed
-        told = {"commitment": commitment, "mistuned": made.mistuned, "misweighed": made.misweighed}
-        return loss, {**parts, **{name: value.detach() for name, value in told.items()}}
+            loss, parts = self.spectral(_sides(made.samples, 2), _sides(wanted[:, :, : made.samples.shape[2]], 2))
+        cost = parts["bottleneck"] = made.bottled.cost
+        if config.codec.bottleneck == "gaussian":
+            loss = loss + config.kl * cost
+        else:
+            loss = loss + (config.commitment if bool(codec.quantizer.started) else 0.02) * cost
+        if made.played:
+            mistuned, misweighed = tone_distances(codec, made.played, made.heard)
+            weighing = config.weighing * max(0.0, 1 - 2 * step / config.trainer.max_steps)
+            loss = loss + config.tuning * mistuned + weighing * misweighed
+            parts |= {"mistuned": mistuned, "misweighed": misweighed}
+        return loss, {name: value.detach() for name, value in parts.items()}
 
     @torch.no_grad()
-    def _start_codebooks(self, codec: SpectralCodec, step: int) -> None:
+    def _start_codebooks(self, codec: SpectralCodec | EncodecCodec) -> None:
         """K-means over latents of fresh excerpts, the same on every process."""
-        need = max(8 * self.config.codec.codebook_size, 4096)
+        need = max(8 * codec.codebook_size, 4096)
         latents: list[Tensor] = []
         position = 10_000_000
         device = next(codec.parameters()).device
         while sum(map(len, latents)) < need:
-            audio = self.batch(range(position, position + 8)).to(device)
+            audio = self.batch(range(position, position + 8))[:, 0].to(device)
             position += 8
-            latents.append(codec.encode_latents(audio, codec.encoder_state(8))[0].float().flatten(0, 1))
+            latents.append(codec.latents_of(audio).float().flatten(0, 1))
+        assert isinstance(codec.quantizer, ResidualVectorQuantizer)
         codec.quantizer.start_from(torch.cat(latents))
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Spectral loss, pitch scores and codebook use on held-out excerpts, all codebooks."""
+        """Spectral loss, pitch scores and the bottleneck's figures on held-out excerpts, all codebooks."""
         codec: Any = module
-        held_out = self._held_out.to(next(codec.parameters()).device)
         if not bool(codec.quantizer.started):
             return {}
-        codes = torch.cat([codec.encode(item[None]) for item in held_out])
-        output = torch.cat([codec.decode(item[None]) for item in codes])
-        loss, parts = self.spectral(output, held_out)
+        held_out = self._held_out.to(next(codec.parameters()).device)
+        output = torch.cat([_reconstructed(codec, item[None]) for item in held_out])
+        loss, parts = self.spectral(_sides(output, 2), _sides(held_out, 2))
         pairs = [
             (Waveform(a, codec.sample_rate), Waveform(b, codec.sample_rate))
             for a, b in zip(held_out.cpu(), output.cpu(), strict=True)
         ]
-        rows = codes.transpose(0, 1).flatten(1)
-        use = torch.stack([torch.bincount(row, minlength=codec.codebook_size) for row in rows])
-        share = use / use.sum(1, keepdim=True)
-        perplexity = torch.exp(-(share * (share + 1e-12).log()).sum(1))
         return {
             "loss": float(loss),
             **{name: float(value) for name, value in parts.items()},
             "chroma": float(np.mean([correlation(chroma(a), chroma(b)) for a, b in pairs])),
             "semitones": float(np.mean([correlation(semitone_bands(a), semitone_bands(b)) for a, b in pairs])),
-            "perplexity_first": float(perplexity[0]),
-            "perplexity_last": float(perplexity[-1]),
+            **_told_of_bottleneck(codec, held_out),
         }
 
     def write_samples(self, module: nn.Module, folder: Path) -> None:
@@ -131,9 +170,47 @@ class CodecTask:
         if not bool(codec.quantizer.started):
             return
         folder.mkdir(parents=True, exist_ok=True)
+        sounds: dict[str, Tensor] = {}
         for index, item in enumerate(self._held_out[:3]):
-            decoded = codec.decode(codec.encode(item[None].to(next(codec.parameters()).device)))[0].cpu()
-            for name, samples in (("original", item), ("decoded", decoded)):
-                waveform = Waveform(samples, codec.sample_rate)
-                write(folder / f"{index}_{name}.wav", waveform)
-                figure(waveform, folder / f"{index}_{name}.png", f"held-out excerpt {index}, {name}")
+            sounds[f"{index}_original"] = item
+            sounds[f"{index}_decoded"] = _reconstructed(codec, item[None].to(next(codec.parameters()).device))[0].cpu()
+        if isinstance(codec.quantizer, GaussianBottleneck):
+            sounds["drawn"] = _drawn(codec, self._held_out.shape[2] // codec.hop_length)
+        for name, samples in sounds.items():
+            waveform = Waveform(samples, codec.sample_rate)
+            write(folder / f"{name}.wav", waveform)
+            figure(waveform, folder / f"{name}.png", name.replace("_", ", "))
+
+
+def _sides(audio: Tensor, channels: int) -> Tensor:
+    """`[..., C, S]` → `[..., channels, S]`: one channel is the mean, two are both or the same twice."""
+    if audio.shape[-2] == channels:
+        return audio
+    return audio.mean(-2, keepdim=True).expand(*audio.shape[:-2], channels, audio.shape[-1])
+
+
+def _reconstructed(codec: SpectralCodec | EncodecCodec, samples: Tensor) -> Tensor:
+    if isinstance(codec, SpectralCodec) and isinstance(codec.quantizer, GaussianBottleneck):
+        return torch.cat(list(decode_latents(codec, encode_latents(codec, samples))), 2)
+    return codec.decode(codec.encode(samples))
+
+
+def _told_of_bottleneck(codec: SpectralCodec | EncodecCodec, held_out: Tensor) -> dict[str, float]:
+    """Perplexity of the first and the last codebook, or the divergence in nats a frame."""
+    if isinstance(codec, SpectralCodec) and isinstance(codec.quantizer, GaussianBottleneck):
+        made = codec(held_out, torch.zeros(len(held_out), dtype=torch.long))
+        return {"kl_nats_a_frame": float(made.bottled.cost) * codec.config.latent_dim}
+    codes = torch.cat([codec.encode(item[None]) for item in held_out])
+    use = torch.stack([torch.bincount(row, minlength=codec.codebook_size) for row in codes.transpose(0, 1).flatten(1)])
+    share = use / use.sum(1, keepdim=True)
+    perplexity = torch.exp(-(share * (share + 1e-12).log()).sum(1))
+    return {"perplexity_first": float(perplexity[0]), "perplexity_last": float(perplexity[-1])}
+
+
+def _drawn(codec: SpectralCodec, frames: int) -> Tensor:
+    """Audio of latents drawn from the standard normal, each dimension a wave that turns over in about a second."""
+    random = torch.Generator().manual_seed(0)
+    knots = torch.randn(1, codec.config.latent_dim, frames // 25 + 2, generator=random)
+    latents = torch.nn.functional.interpolate(knots, size=frames, mode="linear").transpose(1, 2)
+    latents = latents / latents.std((1, 2), keepdim=True)
+    return torch.cat(list(decode_latents(codec, [latents.to(next(codec.parameters()).device)])), 2)[0].cpu()

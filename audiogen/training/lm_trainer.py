@@ -69,7 +69,7 @@ class LMTask:
                 )
         else:
             self.module = MusicLM(config.lm)
-            self.module.start_from_codebooks(SpectralCodec.load(config.codec).quantizer.codebooks)
+            self.module.start_from_codebooks(SpectralCodec.load(config.codec).codebooks)
         tracks = read_manifest(config.manifest)
         self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
         self._codec_folder = config.codec

@@ -6,11 +6,15 @@ semitone; long-window spectra below 5 kHz resolve semitones (docs/decisions/0002
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from audiogen.codec.oscillators import semitone_filters
+from audiogen.codec.spectral import SpectralCodec
 
 
 class PowerSpectrum(torch.autograd.Function):
@@ -59,9 +63,10 @@ def mel_filters(num_bins: int, num_mels: int, sample_rate: int) -> Tensor:
 
 
 class SpectralLoss(nn.Module):
-    """Log-mel distance of mid and side, log-magnitude and spectral convergence of mid below 5 kHz.
+    """Log-mel distance of mid and side; log-magnitude, spectral convergence and semitones of mid below 5 kHz.
 
     Half of the log-magnitude is shared out evenly over octaves: by bins alone, the four lowest would be a tenth of it.
+    Semitones are compared as log(1 + 100 amplitude), so that what is loud counts and a band's phases do not.
     Spectral convergence: Arık et al. 2019, eq. 1; several scales: Yamamoto et al. 2020, eq. 5. The long windows run
     on mid decimated by `decimation`.
     """
@@ -77,11 +82,14 @@ class SpectralLoss(nn.Module):
         for size, mels in self.mel_scales:
             self.register_buffer(f"mel_{size}", mel_filters(size // 2 + 1, mels, sample_rate), persistent=False)
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
-        long_share = 5000.0 / (sample_rate / self.decimation)
-        for size in self.long_windows:
+        rate = sample_rate / self.decimation
+        top_hz = min(5000.0, rate / 2)
+        semitones_hz = 32.703 * 2 ** (torch.arange(int(12 * math.log2(top_hz / 32.703))) / 12)
+        for size, part in zip(self.long_windows, reversed(semitones_hz.tensor_split(3)), strict=True):
             self.register_buffer(f"long_{size}", torch.hann_window(size), persistent=False)
-            bins = min(int(long_share * size), size // 2 + 1)
-            octaves = 1 / (torch.arange(bins) + 40.0 * size * self.decimation / sample_rate)
+            bins = min(int(top_hz * size / rate), size // 2 + 1)
+            self.register_buffer(f"semitones_{size}", semitone_filters(part, size, rate)[:bins], persistent=False)
+            octaves = 1 / (torch.arange(bins) + 40.0 * size / rate)
             shares = 0.5 / bins + 0.5 * octaves / octaves.sum()
             self.register_buffer(f"shares_{size}", shares, persistent=False)
         taps = 16 * self.decimation
@@ -101,9 +109,10 @@ class SpectralLoss(nn.Module):
         parts["mel_mid"], parts["level"] = self._mel(mid, mid_target, self.mel_scales)
         parts["mel_side"], level = self._mel(side, side_target, self.mel_scales[1:2])
         parts["mel_left_right"], _ = self._mel(output.flatten(0, 1), target.flatten(0, 1), self.mel_scales[1:2])
-        parts["log_mid"], parts["convergence"] = self._long(mid, mid_target)
+        parts["log_mid"], parts["convergence"], parts["constant_q"] = self._long(mid, mid_target)
         mel = parts["mel_mid"] + 0.2 * parts["mel_side"] + 0.3 * parts["mel_left_right"]
-        loss = mel + parts["log_mid"] + 0.5 * parts["convergence"] + 0.2 * (parts["level"] + 0.5 * level)
+        pitch = parts["log_mid"] + 0.5 * parts["convergence"] + 3.0 * parts["constant_q"]
+        loss = mel + pitch + 0.4 * (parts["level"] + 0.5 * level)
         return loss, {name: value.detach() for name, value in parts.items()}
 
     def _mel(self, mine: Tensor, theirs: Tensor, scales: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
@@ -120,19 +129,47 @@ class SpectralLoss(nn.Module):
             level = level + (got.mean(1).log() - wanted.mean(1).log()).abs().mean() / 2
         return total / len(scales), level / len(scales)
 
-    def _long(self, mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    def _long(self, mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         both = F.conv1d(torch.cat([mine, theirs])[:, None], self.lowpass, stride=self.decimation)[:, 0]  # type: ignore[arg-type]
         mine, theirs = both.chunk(2)
-        log_distance, convergence = mine.new_zeros(()), mine.new_zeros(())
+        log_distance, convergence, semitones = (mine.new_zeros(()) for _ in range(3))
         for size in self.long_windows:
-            window, shares = getattr(self, f"long_{size}"), getattr(self, f"shares_{size}")
+            window, shares, bands = (getattr(self, f"{name}_{size}") for name in ("long", "shares", "semitones"))
             bins = len(shares)
             floor = (self.quiet * size / 4) ** 2
-            wanted = (PowerSpectrum.apply(theirs.detach(), window, bins) + floor).sqrt()
-            got = (PowerSpectrum.apply(mine, window, bins) + floor).sqrt()
+            wanted, got = (PowerSpectrum.apply(samples, window, bins) + floor for samples in (theirs.detach(), mine))
+            loudness = [torch.log1p((power @ bands).sqrt() * (400.0 / size)) for power in (wanted, got)]
+            semitones = semitones + (loudness[1] - loudness[0]).abs().mean()
+            wanted, got = wanted.sqrt(), got.sqrt()
             convergence = convergence + _norm(got - wanted, 0.0) / _norm(wanted, 1.0).detach()
             log_distance = log_distance + ((got.log() - wanted.log()).abs().mean((0, 1)) * shares).sum()
-        return log_distance / len(self.long_windows), convergence / len(self.long_windows)
+        count = len(self.long_windows)
+        return log_distance / count, convergence / count, semitones / count
+
+
+def tone_distances(
+    codec: SpectralCodec, played: tuple[Tensor, ...], heard: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """Mean distance of the oscillators from the tones heard: in semitones, weighted by amplitude, and in nepers.
+
+    What is heard at a semitone counts where it is one clear tone, and is nothing when that tone is a neighbour's.
+    What a window hears lies at its middle, so longer windows are compared with earlier frames.
+    """
+    config, bank = codec.config, codec.pitch_bank
+    distances, weights = [], []
+    parts = zip(*(part.split(bank.parts, 2) for part in (*played, *heard)), strict=True)
+    for size, (loudness, mine, amplitude, theirs, clearness) in zip(bank.windows, parts, strict=True):
+        drawn_at = config.late_samples - 2 * config.short_hop  # samples from a frame's middle to its codes' end
+        behind = max(0, round((size / 2 - drawn_at) / config.hop_length))
+        loudness, mine = (part[:, : part.shape[1] - behind] for part in (loudness, mine))
+        amplitude, theirs, clearness = (part[:, behind:] for part in (amplitude, theirs, clearness))
+        own, clear = theirs.abs() < 0.6, clearness.square()
+        tuning = amplitude.sqrt() * clear * own
+        away = ((loudness + 1e-3).log() - (amplitude * own + 1e-3).log()).abs()
+        distances.append(torch.stack([(tuning * (mine - theirs).abs()).sum(), (clear * away).sum()]))
+        weights.append(torch.stack([tuning.sum(), clear.sum()]))
+    mistuned, misweighed = sum(distances) / (sum(weights) + 1e-6)  # type: ignore[call-overload, misc]
+    return mistuned, misweighed
 
 
 def _norm(x: Tensor, floor: float) -> Tensor:

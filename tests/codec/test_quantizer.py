@@ -43,12 +43,12 @@ def test_too_few_latents_cannot_start() -> None:
 def test_training_follows_the_data(quantizer: ResidualVectorQuantizer) -> None:
     x = clusters(400)[None] + 1.0  # everything moved
     levels = torch.tensor([3])
-    before = float(quantizer(x, levels).commitment)
+    before = float(quantizer(x, levels).cost)
     quantizer.train()
     for _ in range(150):
         quantizer(x, levels)
     quantizer.eval()
-    assert float(quantizer(x, levels).commitment) < 0.5 * before
+    assert float(quantizer(x, levels).cost) < 0.5 * before
 
 
 def test_an_entry_nobody_uses_is_drawn_anew(quantizer: ResidualVectorQuantizer) -> None:
@@ -69,7 +69,7 @@ def test_levels_are_what_fewer_codebooks_decode(quantizer: ResidualVectorQuantiz
         decoded = quantizer.decode(done.codes[item : item + 1, :k])
         torch.testing.assert_close(done.latents[item : item + 1], decoded, atol=1e-5, rtol=0)
     left = x - torch.cat([quantizer.codebooks[0][done.codes[:, 0]]])
-    assert float(quantizer(x, torch.tensor([1, 1, 1])).commitment) == pytest.approx(float(left.square().mean()) / 3)
+    assert float(quantizer(x, torch.tensor([1, 1, 1])).cost) == pytest.approx(float(left.square().mean()) / 3)
 
 
 def test_gradients_pass_straight_through_and_evaluation_changes_nothing(quantizer: ResidualVectorQuantizer) -> None:
@@ -78,7 +78,7 @@ def test_gradients_pass_straight_through_and_evaluation_changes_nothing(quantize
     done = quantizer(x, torch.tensor([2]))
     (slope,) = torch.autograd.grad(done.latents.sum(), x, retain_graph=True)
     torch.testing.assert_close(slope, torch.ones_like(slope))
-    (pull,) = torch.autograd.grad(done.commitment, x)
+    (pull,) = torch.autograd.grad(done.cost, x)
     assert float(pull.abs().max()) > 0
     for name, value in quantizer.state_dict().items():
         assert torch.equal(value, before[name]), name

@@ -19,14 +19,14 @@ def made() -> SpectralCodec:
 
 
 def test_training_and_use_are_the_same_computation(made: SpectralCodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for phases and noise, which begin anywhere in training: here they begin as in a stream."""
+    """But for phases, which begin anywhere in training: here they begin as in a stream."""
     monkeypatch.setattr("torch.rand_like", lambda phases: made.oscillators.first_phases(2) / (2 * np.pi))
     monkeypatch.setattr("torch.randint", lambda *bounds: torch.tensor(0))
     audio = torch.stack([notes(1.2, seed=5), notes(1.2, seed=6)])
     with torch.no_grad():
         trained = made(audio, torch.tensor([4, 2]))
     codes = made.encode(audio)
-    assert torch.equal(trained.quantized.codes, codes)
+    assert torch.equal(trained.bottled.codes, codes)
     samples = audio.shape[2] - CODEC.late_samples
     assert trained.samples.shape == (2, 2, samples)
     for row, books in ((0, 4), (1, 2)):
@@ -39,8 +39,8 @@ def test_without_codebooks_the_latents_pass_and_gradients_reach_every_weight() -
     fresh = SpectralCodec(CODEC)
     audio = notes(1.2)[None]
     made = fresh(audio, torch.tensor([4]))
-    (made.samples.square().mean() + made.quantized.commitment + made.mistuned + made.misweighed).backward()
-    assert not made.quantized.codes.any()
+    (made.samples.square().mean() + made.bottled.cost + sum(part.square().mean() for part in made.played)).backward()
+    assert not made.bottled.codes.any()
     assert [name for name, weight in fresh.named_parameters() if weight.grad is None] == []
 
 
@@ -49,7 +49,7 @@ def test_the_output_stands_where_the_input_stood() -> None:
     bins, window, hop = CODEC.bins, CODEC.window, CODEC.short_hop
     with torch.no_grad():
         fresh.dec_out.weight.zero_()
-        fresh.dec_out.bias.fill_(-20.0)  # no noise, no tones
+        fresh.dec_out.bias.fill_(-20.0)  # no tones, nothing free
         turn = -2 * np.pi * torch.arange(bins) * (window // 2) / window  # each frame: an impulse at its middle
         magnitude, phase = fresh.dec_out.bias[: 4 * bins].view(2, 2, bins)
         magnitude[0], phase[0] = 0.0, turn  # mid, and no side

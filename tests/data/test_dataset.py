@@ -73,8 +73,18 @@ def test_a_short_track_is_padded_with_silence(tmp_path: Path) -> None:
     assert found.shape == (2, 12_000) and found[:, :8000].any() and not found[:, 8000:].any()
 
 
-def test_another_rate_is_refused_before_reading(tmp_path: Path) -> None:
+def test_another_rate_is_resampled_on_the_way(tmp_path: Path) -> None:
     tracks = catalogue(tmp_path)
-    (tmp_path / "0.wav").unlink()
-    with pytest.raises(AudiogenError, match=r"0.wav: 16000 Hz, 2 channels; training reads 48000 Hz"):
-        AudioSegments(tracks, tmp_path, 12_345, 48_000, seed=3)
+    segments = AudioSegments(tracks, tmp_path, 12_345, 8000, seed=3)
+    for position in (0, 5):
+        item, start = segments.order[position]
+        assert start + 12_345 <= 4 * 8000
+        found = segments[position]
+        assert found.shape == (2, 12_345)
+        original = notes(4.0, seed=item).numpy()[:, 2 * start : 2 * (start + 12_345) : 2]
+        assert np.corrcoef(found[0, 200:-200], original[0, 200:-200])[0, 1] > 0.97
+
+
+def test_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(AudiogenError, match="nothing to train on"):
+        AudioSegments([], tmp_path, 12_345, 8000, seed=3)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from tiny import notes
 from torch import Tensor
 
-from audiogen.training.losses import PowerSpectrum, SpectralLoss, mel_filters
+from audiogen.training.losses import PowerSpectrum, SpectralLoss, mel_filters, tone_distances
 
 
 @pytest.mark.parametrize("bins", [9, 5, 1])
@@ -87,3 +89,21 @@ def test_low_notes_weigh_as_much_as_high_ones(loss: SpectralLoss, low: bool) -> 
     right, wrong = (0.1 * torch.sin(2 * np.pi * f * time).expand(1, 2, -1) for f in (hz, hz * 2 ** (1 / 12)))
     _, parts = loss(wrong, right)
     assert float(parts["log_mid"]) > 0.02
+
+
+def test_a_tone_off_its_pitch_is_mistuned_by_as_much() -> None:
+    """The bank hears a tone 30 cents above a semitone; oscillators told so are right, others are 0.3 away."""
+    from tiny import CODEC, RATE, codec
+
+    made = codec()
+    which = 33
+    hz = float(CODEC.centres_hz[which]) * 2 ** (0.3 / 12)
+    tone = 0.3 * torch.sin(2 * math.pi * hz * torch.arange(2 * RATE) / RATE).expand(1, 2, -1)
+    frames = tone.shape[2] // CODEC.hop_length
+    with torch.no_grad():
+        heard = made._encode(tone[:, :, : frames * CODEC.hop_length], made.encoder_state(1))[2]
+        right, wrong = (
+            tone_distances(made, (heard[0], torch.full_like(heard[1], deviation)), heard) for deviation in (0.3, 0.0)
+        )
+    assert float(right[0]) < 0.03 and float(wrong[0]) == pytest.approx(0.3, abs=0.05)
+    assert float(right[1]) < 0.5 * float(tone_distances(made, (heard[0] * 8, heard[1]), heard)[1])
