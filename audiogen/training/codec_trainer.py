@@ -68,6 +68,12 @@ class CodecTask:
         self._rate, self._channels = self.module.sample_rate, self.module.channels
         self._samples = config.segment_frames * self.module.hop_length
         self.spectral = SpectralLoss(self._rate)
+        late = 0 if isinstance(self.module, EncodecCodec) else config.codec.late_samples
+        least = math.ceil((self.spectral.least_samples + late) / self.module.hop_length)
+        if config.segment_frames < least:
+            raise AudiogenError(
+                f"segment_frames {config.segment_frames}: the losses' windows need excerpts of at least {least} frames"
+            )
         tracks = read_manifest(config.manifest)
         self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
         split = {name: [t for t in tracks if t.split == name] for name in ("train", "validation")}

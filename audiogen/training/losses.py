@@ -71,6 +71,7 @@ class SpectralLoss(nn.Module):
     on mid decimated by `decimation`.
     """
 
+    lowpass: Tensor
     mel_scales = ((512, 40), (1024, 80), (2048, 128))
     decimation = 4
     long_windows = (1024, 2048, 4096)
@@ -96,6 +97,11 @@ class SpectralLoss(nn.Module):
         time = torch.arange(taps) - (taps - 1) / 2
         lowpass = torch.sinc(time * 0.85 / self.decimation) * torch.hann_window(taps, periodic=False)
         self.register_buffer("lowpass", (lowpass / lowpass.sum())[None, None], persistent=False)
+
+    @property
+    def least_samples(self) -> int:
+        """The longest window and the filter before it."""
+        return self.decimation * max(self.long_windows) + self.lowpass.shape[2]
 
     def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Left/right `[B, 2, S]` float32 twice → the loss, and its parts for the log.
@@ -130,7 +136,7 @@ class SpectralLoss(nn.Module):
         return total / len(scales), level / len(scales)
 
     def _long(self, mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        both = F.conv1d(torch.cat([mine, theirs])[:, None], self.lowpass, stride=self.decimation)[:, 0]  # type: ignore[arg-type]
+        both = F.conv1d(torch.cat([mine, theirs])[:, None], self.lowpass, stride=self.decimation)[:, 0]
         mine, theirs = both.chunk(2)
         log_distance, convergence, semitones = (mine.new_zeros(()) for _ in range(3))
         for size in self.long_windows:

@@ -28,19 +28,19 @@ def test_a_morph_begins_as_the_first_and_ends_as_the_second(folder: Path) -> Non
     seconds = morph(folder / "a.wav", folder / "b.wav", folder / "m.wav", folder / "codec", lambda *x: told.append(x))
     made = read(folder / "m.wav").samples
     assert seconds == 3.0 and made.shape == (2, 3 * RATE) and told[-1] == (3.0, 3.0)
-    made_of = {}
-    for name in ("a", "b"):
-        latents = encode_latents(codec(), read(folder / f"{name}.wav").samples[None, :, : 3 * RATE])
-        made_of[name] = torch.cat(list(decode_latents(codec(), latents)), 2)[0]
-    start, end = slice(0, RATE // 5), slice(-RATE // 4, None)
+    latents = encode_latents(codec(), read(folder / "a.wav").samples[None])
+    first = torch.cat(list(decode_latents(codec(), latents)), 2)[0]
+    start = slice(0, RATE // 8)
+    assert float((made - first)[:, start].norm() / first[:, start].norm()) < 0.02
 
-    def away(name: str, part: slice) -> float:
-        """Of magnitudes: phases are those that the stream has come to."""
-        heard, wanted = (torch.fft.rfft(sound[:, part]).abs() for sound in (made, made_of[name]))
-        return float((heard - wanted).norm() / wanted.norm())
 
-    assert away("a", start) < 0.1 < 0.3 < away("b", start)
-    assert away("b", end) < 0.6 * away("a", end)
+def test_between_two_ways_in_blocks() -> None:
+    begin, end = torch.randn(1, 40, 3), torch.randn(1, 40, 3)
+    made = torch.cat(list(reshape._between(begin.split(7, 1), end.split(7, 1), 40)), 1)
+    assert torch.equal(made[:, 0], begin[:, 0]) and torch.equal(made[:, -1], end[:, -1])
+    share = (made - begin) / (end - begin)
+    torch.testing.assert_close(share, share[:, :, :1].expand_as(share), atol=1e-3, rtol=0)
+    assert (share[0, 1:, 0] > share[0, :-1, 0]).all() and abs(float(share[0, 19:21, 0].mean()) - 0.5) < 0.01
 
 
 def test_upsampling_keeps_what_was_recorded_and_adds_above(folder: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from laws import resumed_is_uninterrupted
@@ -131,14 +132,20 @@ def test_other_data_has_another_fingerprint(task: CodecTask, tmp_path: Path) -> 
     assert CodecTask(config(tmp_path)).fingerprint() == task.fingerprint()
 
 
+def test_excerpts_too_short_for_the_losses_are_refused(tmp_path: Path) -> None:
+    catalogue(tmp_path)
+    with pytest.raises(AudiogenError, match=r"segment_frames 20: .* at least 28"):
+        CodecTask(config(tmp_path, segment_frames=20))
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_an_encodec_codec_trains_by_the_same_recipe(tmp_path: Path, channels: int) -> None:
     """From audio of another rate, mono and stereo, across the start of its codebooks."""
     catalogue(tmp_path)
     network = {"channels": channels, "filters": 4, "latent_dim": 16, "ratios": (4, 4, 5)}
     sizes = {"sample_rate": 8000, "num_codebooks": 4, "codebook_size": 32, "network": network}
-    task = CodecTask(config(tmp_path, encodec=sizes, segment_frames=200))
-    assert task.batch(range(2)).shape == (2, 2, channels, 200 * 80)
+    task = CodecTask(config(tmp_path, encodec=sizes, segment_frames=240))
+    assert task.batch(range(2)).shape == (2, 2, channels, 240 * 80)
     optimiser = torch.optim.AdamW(task.module.parameters(), lr=3e-3)
     torch.manual_seed(0)
     losses = []
@@ -151,4 +158,4 @@ def test_an_encodec_codec_trains_by_the_same_recipe(tmp_path: Path, channels: in
     assert losses[-1] < 0.9 * losses[0] and "mistuned" not in parts
     with torch.no_grad():
         found = task.validate(task.module.eval())
-    assert found["perplexity_first"] > 1
+    assert np.isfinite(found["loss"]) and found["perplexity_last"] >= 1
