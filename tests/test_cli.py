@@ -9,6 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny import notes
+
+from audiogen.audio.io import write
+from audiogen.interfaces import Waveform
 
 pytest_plugins = ["tests.generation.conftest"]
 
@@ -57,6 +61,10 @@ def test_a_batch_is_resumed(model_folder: Path, tmp_path: Path) -> None:
         (["generate", "--prompts", "p.txt"], "needs a folder"),
         (["data", "check", "none.jsonl"], "none.jsonl"),
         (["codec", "encode", "none.wav", "-o", "x.st"], "none.wav"),
+        (["upsample", "none.wav", "-o", "x.wav"], "none.wav"),
+        (["morph", "none.wav", "b.wav", "-o", "x.wav"], "none.wav"),
+        (["morph", "a.wav", "b.wav", "-o", "x.mp3"], "ends in .wav"),
+        (["convert", "nowhere", "out"], "nowhere"),
     ],
 )
 def test_bad_input_is_one_line_and_an_exit_code(tmp_path: Path, words: list[str], message: str) -> None:
@@ -85,6 +93,17 @@ def test_help_has_examples_and_loads_nothing_heavy(tmp_path: Path) -> None:
         assert shown.returncode == 0 and "audiogen generate" in shown.stdout
     check = "import sys, audiogen.cli; assert not {'torch', 'librosa'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True, cwd=tmp_path)
+
+
+def test_recordings_made_into_others(model_folder: Path, tmp_path: Path) -> None:
+    for name, rate in (("a.wav", 16_000), ("b.wav", 16_000), ("low.wav", 8000)):
+        write(tmp_path / name, Waveform(notes(1.5, rate, seed=rate), rate))
+    codec = model_folder / "codec"
+    morphed = run("morph", "a.wav", "b.wav", "-o", "m.wav", "--codec", codec, cwd=tmp_path)
+    assert morphed.returncode == 0 and "m.wav: 1.50 s" in morphed.stderr
+    raised = run("upsample", "low.wav", "-o", "up.wav", "--codec", codec, cwd=tmp_path)
+    assert raised.returncode == 0 and "as recorded up to 3,760 Hz" in raised.stderr
+    assert (tmp_path / "m.wav").is_file() and (tmp_path / "up.wav").is_file()
 
 
 def test_styles_and_info(tmp_path: Path) -> None:
