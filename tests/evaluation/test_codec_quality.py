@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from audiogen.evaluation import codec_quality
-from audiogen.evaluation.codec_quality import compare, level_difference_db, visqol_audio
+from audiogen.evaluation.codec_quality import compare, level_difference_db, si_sdr_db, visqol_audio, zimtohrli_mos
 from audiogen.interfaces import AudiogenError, Waveform
 
 
@@ -44,6 +44,7 @@ def fake_visqol(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[np.ndarr
             return SimpleNamespace(moslqo=4.0)
 
     monkeypatch.setitem(sys.modules, "visqol", SimpleNamespace(VisqolApi=Api))
+    monkeypatch.setitem(sys.modules, "zimtohrli", SimpleNamespace(mos_from_signals=lambda a, b: 3.0))
     codec_quality._visqol.cache_clear()
     yield seen
     codec_quality._visqol.cache_clear()
@@ -62,9 +63,23 @@ def test_a_copy_is_perfect_and_another_chord_is_not() -> None:
     clip = chord(220)
     same = compare(clip, clip)
     assert same.chroma == pytest.approx(1) and same.semitones == pytest.approx(1)
-    assert same.mel_db == 0 and same.level_db == 0
+    assert same.mel_db == 0 and same.level_db == 0 and same.zimtohrli == 3.0
     other = compare(clip, chord(220 * 2 ** (6 / 12)))  # a tritone away: no pitch class in common
     assert other.chroma < 0.3 and other.semitones < 0.6 and other.mel_db > 1
+
+
+def test_si_sdr_is_that_of_added_noise_and_blind_to_level() -> None:
+    clip = chord(220)
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal(clip.samples.shape[1])).float()
+    noise *= 0.1 * clip.samples[0].std() / noise.std()
+    assert si_sdr_db(clip, Waveform(3 * (clip.samples + noise), 48_000)) == pytest.approx(20, abs=0.2)
+    assert si_sdr_db(clip, clip) > 60
+
+
+def test_without_zimtohrli_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zimtohrli", None)
+    with pytest.raises(AudiogenError, match=r"audiogen\[bench\]"):
+        zimtohrli_mos(chord(220), chord(220))
 
 
 def test_without_visqol_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
