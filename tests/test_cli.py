@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ def test_bad_input_is_one_line_and_an_exit_code(tmp_path: Path, words: list[str]
 def test_ctrl_c_leaves_nothing_half_written(model_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from audiogen.cli import main; main()", "generate", "rock", "--seconds", "36000",
                "--model", str(model_folder), "-o", "a.wav"]  # fmt: skip
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background inherit deafness to Ctrl-C
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
     while not any(p.stat().st_size > 100_000 for p in tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
