@@ -43,7 +43,7 @@ def main(
     codec: Annotated[Path, typer.Option(help="codec folder")] = CODEC,
     manifest: Annotated[Path, typer.Option()] = STARTER / "manifest.jsonl",
     root: Annotated[Path, typer.Option()] = STARTER,
-    minutes: Annotated[float, typer.Option(min=1.0)] = 60.0,
+    minutes: Annotated[float, typer.Option(min=5.0)] = 60.0,
     json: Annotated[Path | None, typer.Option(help="save the table")] = None,
 ) -> None:
     """Print the table of streaming."""
