@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from report import CODEC, STARTER, Report
 
 from audiogen.audio.features import key, semitone_bands, tempo_bpm
 from audiogen.audio.io import read, write
+from audiogen.codec.quantizer import perplexity
 from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.manifest import Track, read_manifest, resolve
 from audiogen.evaluation.codec_quality import Quality, compare
@@ -61,13 +63,20 @@ def through_opus(clip: Waveform, kbps: int) -> tuple[Waveform, float]:
     return Waveform(samples, clip.sample_rate), size * 8 / clip.seconds / 1000
 
 
-def through_encodec(clip: Waveform) -> Waveform:
-    """The 48 kHz model of the encodec package at 6 kbps with random weights: what its size alone is worth."""
+@cache
+def untrained_encodec() -> Any:
+    """The 48 kHz model of the encodec package at 6 kbps with random weights."""
     from encodec import EncodecModel
 
     torch.manual_seed(0)
     model = EncodecModel.encodec_model_48khz(pretrained=False).eval()
     model.set_target_bandwidth(6.0)
+    return model
+
+
+def through_encodec(clip: Waveform) -> Waveform:
+    """What the size of that model alone is worth."""
+    model = untrained_encodec()
     with torch.inference_mode():
         return Waveform(model(clip.samples[None])[0, :, : clip.samples.shape[1]], clip.sample_rate)
 
@@ -87,12 +96,8 @@ def same_key_and_tempo(
 
 def use_of_codes(codec: SpectralCodec, tracks: list[Track], root: Path) -> list[float]:
     """Perplexity of each codebook over whole pieces, as a share of its size."""
-    counts = torch.zeros(codec.num_codebooks, codec.codebook_size)
-    for track in tracks:
-        rows = codec.encode(read(resolve(root, track), 48_000, 2).samples[None])[0]
-        counts += torch.stack([torch.bincount(row, minlength=codec.codebook_size) for row in rows])
-    share = counts / counts.sum(1, keepdim=True)
-    return [float(p) / codec.codebook_size for p in torch.exp(-(share * share.clamp_min(1e-12).log()).sum(1))]
+    codes = [codec.encode(read(resolve(root, track), 48_000, 2).samples[None]) for track in tracks]
+    return [float(use) / codec.codebook_size for use in perplexity(torch.cat(codes, 2), codec.codebook_size)]
 
 
 def mean(qualities: list[Quality]) -> Quality:

@@ -27,9 +27,8 @@ from audiogen.codec import transformers_encodec as theirs
 from audiogen.codec.chunks import Chunks
 from audiogen.codec.quantizer import Bottled, Reconstruction, ResidualVectorQuantizer
 from audiogen.codec.seanet import SEANetConfig, State, seanet_decoder, seanet_encoder
-from audiogen.codec.streaming import BlockEncoder, FrameDecoder
+from audiogen.codec.streaming import BlockEncoder, FrameDecoder, OfflineFromStreams
 from audiogen.config import Config
-from audiogen.interfaces import AudiogenError
 from audiogen.storage import Storage, fill_module, fingerprint, load_weights, save_weights
 
 S = TypeVar("S")
@@ -84,7 +83,7 @@ class LookaheadEncoder(BlockEncoder[S]):
         return codes if self._state is None else torch.cat([codes, self._finish(self._state)], 2)
 
 
-class EncodecCodec(nn.Module):
+class EncodecCodec(OfflineFromStreams, nn.Module):
     """EnCodec. Implements `audiogen.interfaces.Codec`."""
 
     def __init__(self, config: EncodecConfig) -> None:
@@ -217,23 +216,6 @@ class EncodecCodec(nn.Module):
         return codec.eval().requires_grad_(False)
 
     # --- the protocol -----------------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def encode(self, samples: Tensor) -> Tensor:
-        """`[B, C, S]` → codes int64 `[B, K, ceil(S / hop_length)]`; the last frame is padded with silence.
-
-        Raises AudiogenError for another number of channels, no samples, or samples that are not finite.
-        """
-        if samples.ndim and not samples.shape[-1]:
-            raise AudiogenError("the audio has no samples: give at least one")
-        stream = self.streaming_encoder(len(samples))
-        return torch.cat([stream.encode(samples), stream.flush()], 2)
-
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes int64 `[B, k, T]`, 1 ≤ k ≤ K → `[B, C, T · hop_length]`. Raises AudiogenError for bad codes."""
-        stream = self.streaming_decoder(codes.shape[0])
-        return torch.cat([stream.decode(codes), stream.flush()], 2)
 
     def streaming_encoder(self, batch_size: int = 1) -> LookaheadEncoder[State]:
         def finish(state: State) -> Tensor:

@@ -154,3 +154,10 @@ class ResidualVectorQuantizer(nn.Module):
             self.sums[level] = centres * count[:, None]
             residual = residual - centres[index]
         self.started.fill_(True)
+
+
+def perplexity(codes: Tensor, codebook_size: int) -> Tensor:
+    """Codes `[B, K, T]` → how many entries of each codebook are in use, evenly counted: `[K]`, 1 … codebook_size."""
+    counts = torch.stack([torch.bincount(row, minlength=codebook_size) for row in codes.transpose(0, 1).flatten(1)])
+    share = counts / counts.sum(1, keepdim=True)
+    return torch.exp(-(share * share.clamp_min(1e-12).log()).sum(1))

@@ -26,7 +26,7 @@ from audiogen.codec.graph import GraphedStep
 from audiogen.codec.layers import ConvNeXtStack, State
 from audiogen.codec.oscillators import OscillatorBank, PitchBank
 from audiogen.codec.quantizer import Bottled, Reconstruction, ResidualVectorQuantizer
-from audiogen.codec.streaming import BlockEncoder, FrameDecoder
+from audiogen.codec.streaming import BlockEncoder, FrameDecoder, OfflineFromStreams
 from audiogen.config import Config
 from audiogen.interfaces import AudiogenError
 from audiogen.storage import Storage, fill_module, fingerprint, load_weights, save_weights
@@ -137,7 +137,7 @@ class DecoderState(NamedTuple):
     """the unfinished sum `[B, 2, 3, short_hop]`"""
 
 
-class SpectralCodec(nn.Module):
+class SpectralCodec(OfflineFromStreams, nn.Module):
     """The default codec, 48 kHz stereo. Implements `audiogen.interfaces.Codec`."""
 
     analysis: Tensor
@@ -295,7 +295,7 @@ class SpectralCodec(nn.Module):
         return Bottled(latents, codes, latents.float().square().mean())
 
     def finish(self, state: DecoderState) -> Tensor:
-        """The last `late_samples`: nothing is known of what would have followed."""
+        """The last samples, `[B, 2, late_samples]`: nothing is known of what would have followed."""
         unknown = state.latents.new_zeros(len(state.latents), self.config.lookahead_frames, self.config.latent_dim)
         rest = state.overlap.new_zeros(len(state.latents), 2, 0)
         if self.config.lookahead_frames:
@@ -334,23 +334,6 @@ class SpectralCodec(nn.Module):
         return codec.eval().requires_grad_(False)
 
     # --- the protocol -----------------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def encode(self, samples: Tensor) -> Tensor:
-        """`[B, 2, S]` → codes int64 `[B, K, ceil(S / hop_length)]`; the last frame is padded with silence.
-
-        Raises AudiogenError for another number of channels, no samples, or samples that are not finite.
-        """
-        if samples.ndim and not samples.shape[-1]:
-            raise AudiogenError("the audio has no samples: give at least one")
-        stream = self.streaming_encoder(len(samples))
-        return torch.cat([stream.encode(samples), stream.flush()], 2)
-
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes int64 `[B, k, T]`, 1 ≤ k ≤ K → `[B, 2, T · hop_length]`. Raises AudiogenError for bad codes."""
-        stream = self.streaming_decoder(codes.shape[0])
-        return torch.cat([stream.decode(codes), stream.flush()], 2)
 
     def streaming_encoder(self, batch_size: int = 1) -> BlockEncoder[EncoderState]:
         def step(samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:

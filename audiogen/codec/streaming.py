@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -106,3 +106,30 @@ class FrameDecoder(Generic[S]):
         """What is still to come, `[B, C, s]`; empty when nothing was decoded."""
         rest = self._finish(self._state)
         return rest[:, :, self._skip :] if self._started else rest[:, :, :0]
+
+
+class OfflineFromStreams:
+    """A codec's `encode` and `decode`: offline is the concatenation of its streams."""
+
+    def streaming_encoder(self, batch_size: int = 1) -> BlockEncoder[Any]:
+        raise NotImplementedError
+
+    def streaming_decoder(self, batch_size: int = 1) -> FrameDecoder[Any]:
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def encode(self, samples: Tensor) -> Tensor:
+        """`[B, C, S]` → codes int64 `[B, K, ceil(S / hop_length)]`; the last frame is padded with silence.
+
+        Raises AudiogenError for another number of channels, no samples, or samples that are not finite.
+        """
+        if samples.ndim and not samples.shape[-1]:
+            raise AudiogenError("the audio has no samples: give at least one")
+        stream = self.streaming_encoder(len(samples))
+        return torch.cat([stream.encode(samples), stream.flush()], 2)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes int64 `[B, k, T]`, 1 ≤ k ≤ K → `[B, C, T · hop_length]`. Raises AudiogenError for bad codes."""
+        stream = self.streaming_decoder(codes.shape[0])
+        return torch.cat([stream.decode(codes), stream.flush()], 2)

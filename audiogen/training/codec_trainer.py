@@ -17,7 +17,7 @@ from audiogen.audio.io import write
 from audiogen.codec.encodec import EncodecCodec, EncodecConfig
 from audiogen.codec.gaussian import GaussianBottleneck
 from audiogen.codec.latents import decode_latents, encode_latents
-from audiogen.codec.quantizer import Reconstruction, ResidualVectorQuantizer
+from audiogen.codec.quantizer import Reconstruction, ResidualVectorQuantizer, perplexity
 from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
 from audiogen.config import Config
 from audiogen.data.augment import LONGER, Augmentation, augmented
@@ -207,10 +207,8 @@ def _told_of_bottleneck(codec: SpectralCodec | EncodecCodec, held_out: Tensor) -
         made = codec(held_out, torch.zeros(len(held_out), dtype=torch.long))
         return {"kl_nats_a_frame": float(made.bottled.cost) * codec.config.latent_dim}
     codes = torch.cat([codec.encode(item[None]) for item in held_out])
-    use = torch.stack([torch.bincount(row, minlength=codec.codebook_size) for row in codes.transpose(0, 1).flatten(1)])
-    share = use / use.sum(1, keepdim=True)
-    perplexity = torch.exp(-(share * (share + 1e-12).log()).sum(1))
-    return {"perplexity_first": float(perplexity[0]), "perplexity_last": float(perplexity[-1])}
+    use = perplexity(codes, codec.codebook_size)
+    return {"perplexity_first": float(use[0]), "perplexity_last": float(use[-1])}
 
 
 def _drawn(codec: SpectralCodec, frames: int) -> Tensor:

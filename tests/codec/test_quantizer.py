@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiogen.codec.quantizer import ResidualVectorQuantizer
+from audiogen.codec.quantizer import ResidualVectorQuantizer, perplexity
 
 
 def clusters(count: int = 1600, dim: int = 6, seed: int = 0) -> Tensor:
@@ -82,3 +82,8 @@ def test_gradients_pass_straight_through_and_evaluation_changes_nothing(quantize
     assert float(pull.abs().max()) > 0
     for name, value in quantizer.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_perplexity_counts_the_entries_in_use() -> None:
+    codes = torch.stack([torch.arange(64) % 8, torch.zeros(64, dtype=torch.long), torch.arange(64) % 64])[None]
+    torch.testing.assert_close(perplexity(codes, 64), torch.tensor([8.0, 1.0, 64.0]))
