@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from audiogen.interfaces import AudiogenError, Codec, Condition
+from audiogen.lm.engine import EagerEngine
 from audiogen.lm.model import MusicLM
 from audiogen.lm.naive import generate_naively
 from audiogen.lm.sampling import Sampling
-from audiogen.lm.stream import CodeStream, LaneSource
+from audiogen.lm.stream import CodeStream, LaneSource, WindowedStream, advance_together
 
 # --- law 1: the stream is the whole -----------------------------------------------------------------------------------
 
@@ -76,19 +77,47 @@ def stream_is_the_naive_one(
     """`CodeStream` against the reference, code for code."""
     told = torch.from_numpy(lanes(0, frames + model.config.num_codebooks - 1))
     expected = generate_naively(model, prefix, told, frames, sampling, seed)
-    found = CodeStream(model, prefix, lanes, sampling, seed).advance(frames)
+    found = CodeStream(EagerEngine(model), prefix, lanes, sampling, seed).advance(frames)
     assert found.shape == expected.shape and torch.equal(found, expected)
 
 
 # --- law 3: the seed decides, the chunks do not -----------------------------------------------------------------------
 
 
-def chunks_do_not_matter(make: Callable[[], CodeStream], frames: int, seeds: Sequence[int] = range(3)) -> None:
+def chunks_do_not_matter(
+    make: Callable[[], CodeStream | WindowedStream], frames: int, seeds: Sequence[int] = range(3)
+) -> None:
     """Streams of one seed, advanced by random numbers of frames, against one advanced at once."""
     whole = make().advance(frames)
     for seed in seeds:
         stream = make()
         assert torch.equal(torch.cat([stream.advance(length) for length in cuts(frames, seed)], 2), whole)
+
+
+def company_does_not_matter(
+    make: Callable[[int], CodeStream | WindowedStream], frames: int, seeds: Sequence[int] = range(3)
+) -> None:
+    """Streams `make(number)` that join and leave a running batch at random, against each one alone, bit for bit."""
+    for seed in seeds:
+        random = np.random.default_rng(seed)
+        whole, running, number = {}, {}, 0
+        while len(whole) < 6:
+            for _ in range(int(random.integers(0, 4))):
+                running[number] = (make(number), [])
+                number += 1
+            for name in [name for name in running if random.random() < 0.15]:
+                stream, parts = running.pop(name)
+                whole[name] = torch.cat(parts, 2) if parts else None
+            together = list(running.values())
+            made = advance_together([stream for stream, _ in together], int(random.integers(1, max(2, frames // 4))))
+            for (_, parts), codes in zip(together, made, strict=True):
+                parts.append(codes)
+            whole |= {n: torch.cat(p, 2) for n, (_, p) in running.items() if sum(c.shape[2] for c in p) >= frames}
+            running = {n: pair for n, pair in running.items() if n not in whole}
+        assert any(codes is not None for codes in whole.values())
+        for name, codes in whole.items():
+            if codes is not None:
+                assert torch.equal(make(name).advance(codes.shape[2]), codes), f"stream {name}, seed {seed}"
 
 
 # --- law 4: memory does not grow --------------------------------------------------------------------------------------

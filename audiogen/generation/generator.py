@@ -12,9 +12,10 @@ import torch
 
 from audiogen.audio import chroma
 from audiogen.audio.io import read
-from audiogen.generation.models import LoadedModel, Precision, load_model
+from audiogen.generation.models import LoadedModel, load_model
 from audiogen.generation.session import Session
 from audiogen.interfaces import Attributes, AudiogenError, Prompt, Score, Waveform
+from audiogen.lm.engine import Precision
 from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
 from audiogen.style.parse import Understanding, merge, parse

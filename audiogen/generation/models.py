@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from audiogen.interfaces import AudiogenError
 from audiogen.storage import read_json
 
 if TYPE_CHECKING:
-    import torch
-
     from audiogen.interfaces import Codec
+    from audiogen.lm.engine import Engine, Precision, Settled
     from audiogen.lm.model import MusicLM
     from audiogen.lm.musicgen import MusicGen
     from audiogen.lm.sampling import Sampling
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from audiogen.style.habits import Habits
 
 SHIPPED = Path(__file__).parent.parent / "models"
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -35,16 +33,20 @@ class LoadedModel:
     name: str
     codec: Codec
     lm: MusicLM | MusicGen
+    """its prefix; the other weights may be the engine's by now"""
+    engine: Engine
     habits: Habits | None
     """what the planner knows; None for a MusicGen, which follows its text alone"""
     fingerprint: str
-    precision: Precision
+    precision: Settled
     sampling: Sampling
     """how codes are drawn when the request does not say"""
     text: TextEncoder | None = None
     """reads a MusicGen's prompt"""
     licence: str | None = None
     """of weights that are not ours"""
+    folder: Path | None = None
+    """where it was loaded from"""
 
 
 def shipped_models() -> list[str]:
@@ -85,6 +87,7 @@ def load_model(name: str | Path, precision: Precision = "auto") -> LoadedModel:
 
 def _load_own(folder: Path, told: dict[str, Any], precision: Precision) -> LoadedModel:
     from audiogen.codec.spectral import SpectralCodec
+    from audiogen.lm.engine import make_engine, settle_precision
     from audiogen.lm.model import MusicLM
     from audiogen.lm.sampling import Sampling
     from audiogen.style.habits import Habits
@@ -98,21 +101,12 @@ def _load_own(folder: Path, told: dict[str, Any], precision: Precision) -> Loade
     sizes = (codec.codebook_size, codec.sample_rate / codec.hop_length)
     if sizes != (lm.config.codebook_size, lm.config.frame_rate) or lm.config.num_codebooks > codec.num_codebooks:
         raise AudiogenError(f"{folder}: codec and language model differ in codebooks, codebook size or frame rate")
-    precision, dtype = settle_precision(precision)
+    settled = settle_precision(precision, recurrent=lm.config.recurrent is not None)
     own = folder / "habits.json"
     habits = Habits.load(own if own.is_file() else None)
     name, fingerprint = str(told.get("name", folder.name)), lm_fingerprint(folder)
-    return LoadedModel(name, codec, lm.to(dtype), habits, fingerprint, precision, Sampling())
-
-
-def settle_precision(precision: Precision) -> tuple[Precision, torch.dtype]:
-    """What "auto" means here, bfloat16 where the CPU has instructions for it, and the tensors' type."""
-    import torch
-
-    if precision == "auto":
-        fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
-        precision = "bfloat16" if fast else "float32"
-    return precision, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    engine = make_engine(lm, settled)
+    return LoadedModel(name, codec, lm, engine, habits, fingerprint, settled, Sampling(), folder=folder)
 
 
 def lm_fingerprint(folder: Path) -> str:

@@ -16,8 +16,9 @@ from audiogen.codec.encodec import EncodecCodec
 from audiogen.files import write_json
 from audiogen.foreign import Checkpoint
 from audiogen.generation.hub import fetch, is_hub_name
-from audiogen.generation.models import LoadedModel, Precision, fingerprint_of, lm_fingerprint, settle_precision
+from audiogen.generation.models import LoadedModel, fingerprint_of, lm_fingerprint
 from audiogen.interfaces import AudiogenError
+from audiogen.lm.engine import Precision, Settled, make_engine, settle_precision
 from audiogen.lm.musicgen import MusicGen, MusicGenConfig
 from audiogen.lm.sampling import Sampling
 from audiogen.lm.text import TextEncoder
@@ -30,26 +31,29 @@ _UNSTATED = f"not stated in the folder's README.md; Meta's own MusicGen weights 
 
 def load_transformers(folder: Path, name: str, precision: Precision) -> LoadedModel:
     """A checkpoint as transformers writes it. Raises AudiogenError naming what is missing, damaged or foreign."""
-    precision, dtype = settle_precision(precision)
+    settled = settle_precision(precision, ours=False)
     checkpoint = Checkpoint(folder)
-    codec, lm, text = _parts(checkpoint, dtype)
+    codec, lm, text = _parts(checkpoint, _dtype(settled))
     licence = _stated_licence(folder, name)
     _show_licence(name, licence)
+    engine = make_engine(lm, settled)
     return LoadedModel(
-        name, codec, lm, None, fingerprint_of(checkpoint.files), precision, _sampling(folder), text, licence
+        name, codec, lm, engine, None, fingerprint_of(checkpoint.files), settled, _sampling(folder), text, licence, folder
     )
 
 
 def load_converted(folder: Path, told: dict[str, Any], precision: Precision) -> LoadedModel:
     """What `convert` wrote. Raises AudiogenError naming what is missing, damaged or foreign."""
-    precision, dtype = settle_precision(precision)
+    settled = settle_precision(precision, ours=False)
+    dtype = _dtype(settled)
     codec, lm = EncodecCodec.load(folder / "codec"), MusicGen.load(folder / "lm").to(dtype)
     text = TextEncoder.load(folder / "text", dtype)
     _check_codec(codec, lm.config, folder)
     sampling = Sampling.build(told.get("sampling") or {}, f"{folder}/config.json: sampling")
     name, licence = str(told.get("name", folder.name)), str(told.get("licence", _UNSTATED))
     _show_licence(name, licence)
-    return LoadedModel(name, codec, lm, None, lm_fingerprint(folder), precision, sampling, text, licence)
+    engine, digest = make_engine(lm, settled), lm_fingerprint(folder)
+    return LoadedModel(name, codec, lm, engine, None, digest, settled, sampling, text, licence, folder)
 
 
 def convert(source: str | Path, output: str | Path, storage: Storage) -> None:
@@ -108,6 +112,11 @@ def _parts(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[EncodecCodec, Mu
     _check_codec(codec, lm_config, checkpoint.folder)
     text = TextEncoder.from_transformers(checkpoint, dtype)
     return codec, MusicGen.from_transformers(checkpoint, lm_config, dtype), text
+
+
+def _dtype(precision: Settled) -> torch.dtype:
+    """What weights are read as: int8 is made from the whole numbers."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _check_codec(codec: EncodecCodec, config: MusicGenConfig, folder: Path) -> None:

@@ -49,9 +49,9 @@ class Session:
         self._frames_done = 0
         if isinstance(model.lm, MusicGen):
             prefix = self._windows(model.lm, prompt)
-            self._codes = WindowedStream(model.lm, prefix, sampling, seed, self._frames_left)
+            self._codes = WindowedStream(model.engine, prefix, sampling, seed, self._frames_left)
         else:
-            self._codes = CodeStream(model.lm, self._prefix(prompt, attributes), self._lanes, sampling, seed)
+            self._codes = CodeStream(model.engine, self._prefix(prompt, attributes), self._lanes, sampling, seed)
         self._decoder = model.codec.streaming_decoder(1)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from audiogen.config import Config
 from audiogen.interfaces import Condition
 from audiogen.lm.conditioning import PrefixEncoder
+from audiogen.lm.recurrent import Recurrent, RecurrentConfig
 from audiogen.lm.score import NUM_LANES
-from audiogen.lm.transformer import KVState, Transformer, TransformerConfig
+from audiogen.lm.transformer import Transformer, TransformerConfig
 from audiogen.storage import Storage, fill_module, load_weights, save_weights
 
 
@@ -25,6 +27,17 @@ class MusicLMConfig(Config):
     """width of a code's embedding before it is projected"""
     frame_rate: float = 25.0
     transformer: TransformerConfig = TransformerConfig()
+    recurrent: RecurrentConfig | None = None
+    """sizes of an LSTM, which then stands in the Transformer's place"""
+
+    def model_post_init(self, context: object, /) -> None:
+        if self.recurrent is not None and self.transformer != TransformerConfig():
+            raise ValueError("a model has a Transformer or an LSTM: leave out the table transformer, or recurrent")
+
+    @property
+    def dim(self) -> int:
+        """width of the hidden states"""
+        return (self.recurrent or self.transformer).dim
 
     @property
     def pad(self) -> int:
@@ -45,26 +58,35 @@ class MusicLM(nn.Module):
     def __init__(self, config: MusicLMConfig) -> None:
         super().__init__()
         self.config = config
-        dim, books, size = config.transformer.dim, config.num_codebooks, config.codebook_size
+        dim, books, size = config.dim, config.num_codebooks, config.codebook_size
         self.codes = nn.Embedding(books * (size + 1), config.code_dim)
         self.codes_in = nn.Linear(books * config.code_dim, dim, bias=False)
         self.lanes_in = nn.Sequential(nn.Linear(NUM_LANES, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.prefix = PrefixEncoder(dim)
-        self.transformer = Transformer(config.transformer)
+        if config.recurrent is None:
+            self.transformer = Transformer(config.transformer)
+        else:
+            self.recurrent = Recurrent(config.recurrent)
         self.heads = nn.Linear(dim, books * size, bias=False)
         self.register_buffer("offsets", torch.arange(books) * (size + 1), persistent=False)
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 nn.init.normal_(weight, std=self._initial_std(name, weight))
 
+    @property
+    def trunk(self) -> Transformer | Recurrent:
+        """What is between embeddings and heads."""
+        return self.transformer if self.config.recurrent is None else self.recurrent
+
     @staticmethod
     def _initial_std(name: str, weight: Tensor) -> float:
-        """Inputs of unit size; the Transformer small, its outputs smaller, so that it begins near the identity."""
+        """Inputs and gates of unit size; the Transformer small, all outputs smaller, so that the trunk begins near the
+        identity."""
         if name == "codes.weight":
             return 1.0
-        if name.startswith(("codes_in", "lanes_in")):
-            return float(weight.shape[1] ** -0.5)
-        return 0.01 if ".down." in name or ".out." in name else 0.02
+        if ".down." in name or ".out." in name:
+            return 0.01
+        return float(weight.shape[1] ** -0.5) if name.startswith(("codes_in", "lanes_in", "recurrent")) else 0.02
 
     @torch.no_grad()
     def start_from_codebooks(self, codebooks: Tensor) -> None:
@@ -99,16 +121,16 @@ class MusicLM(nn.Module):
 
     def forward(self, codes: Tensor, condition: Condition) -> Tensor:
         """Delayed codes `[B, K, T]` of the positions before each, condition → logits `[B, K, T, V]`."""
-        return self._logits(self.transformer(self._embed(codes, condition.lanes), condition.prefix))
+        return self._logits(self.trunk(self._embed(codes, condition.lanes), condition.prefix))
 
-    def init_state(self, prefix: Tensor) -> KVState:
-        """Prefix `[B, L, D]` → the state before the first position."""
-        return self.transformer.init_state(prefix)
+    def init_state(self, prefix: Tensor) -> Any:
+        """Prefix `[B, L, D]` → the state before the first position, of the trunk's kind."""
+        return self.trunk.init_state(prefix)
 
-    def set_prefix(self, prefix: Tensor, state: KVState) -> None:
+    def set_prefix(self, prefix: Tensor, state: Any) -> None:
         """Swap the prompt of a running stream."""
-        self.transformer.set_prefix(prefix, state)
+        self.trunk.set_prefix(prefix, state)
 
-    def step(self, codes: Tensor, lanes: Tensor, state: KVState) -> Tensor:
+    def step(self, codes: Tensor, lanes: Tensor, state: Any) -> Tensor:
         """Codes `[B, K, 1]`, lanes `[B, 1, N]`, state → logits `[B, K, 1, V]`; the state advances by one."""
-        return self._logits(self.transformer.step(self._embed(codes, lanes), state))
+        return self._logits(self.trunk.step(self._embed(codes, lanes), state))

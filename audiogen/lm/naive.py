@@ -11,7 +11,7 @@ from torch import Tensor
 from audiogen.interfaces import Condition
 from audiogen.lm.delay import undo_delay
 from audiogen.lm.model import MusicLM
-from audiogen.lm.sampling import Sampling, draw, guide
+from audiogen.lm.sampling import Sampling, draw, guide, uniform
 
 
 @torch.inference_mode()
@@ -20,14 +20,14 @@ def generate_naively(
 ) -> Tensor:
     """Prefix `[2, L, D]`, lanes `[frames + K - 1, N]` → codes int64 `[1, K, frames]`, with guidance."""
     config = model.config
-    generator = torch.Generator().manual_seed(seed)
     steps = frames + config.num_codebooks - 1
     sequence = torch.full((1, config.num_codebooks, steps + 1), config.pad)
     both = torch.stack([lanes, torch.zeros_like(lanes)])
     for step in range(steps):
         condition = Condition(prefix, both[:, : step + 1])
         logits = model.forward(sequence[:, :, : step + 1].expand(2, -1, -1), condition)[:, :, -1]
-        drawn = draw(guide(logits, sampling.guidance)[0], sampling, generator)
+        numbers = uniform(torch.tensor(seed), torch.tensor(step), config.num_codebooks)
+        drawn = draw(guide(logits, sampling.guidance)[0], sampling, numbers)
         drawn[step + 1 :] = config.pad
         sequence[0, :, step + 1] = drawn
     return undo_delay(sequence[:, :, 1:])

@@ -1,17 +1,15 @@
-"""One stream of codes: the delay pattern, guidance, sampling and the model's state, advanced frame by frame."""
+"""Streams of codes: the delay pattern, what is known of it, and the state of the model, alone or many together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audiogen.lm.model import MusicLM
-from audiogen.lm.musicgen import MusicGen
-from audiogen.lm.sampling import Sampling, draw, guide
+from audiogen.lm.engine import Engine, Turn
+from audiogen.lm.sampling import Sampling
 
 LaneSource = Callable[[int, int], np.ndarray]
 """(first frame, number of frames) → score lanes float32 `[frames, N]`."""
@@ -25,82 +23,87 @@ class CodeStream:
     @torch.inference_mode()
     def __init__(
         self,
-        model: MusicLM | MusicGen,
+        engine: Engine,
         prefix: Tensor,
         lanes: LaneSource,
         sampling: Sampling,
-        seed: int | torch.Generator,
+        seed: int,
         prompt: Tensor | None = None,
         end: int | None = None,
+        first_draw: int = 0,
     ) -> None:
         """`prefix` `[2, L, D]`: with the prompt and without; the second is not used when guidance is 1.
 
         `prompt`, codes `[K, n]` that are there already, is read and not given again; from frame `end` on the
-        codebooks are silent, as the delay pattern of a whole clip has them.
+        codebooks are silent, as the delay pattern of a whole clip has them. `first_draw` of the seed's random numbers
+        is the first that is used.
         """
-        config = model.config
-        self._model: Any = model  # with a state of its own kind
-        self._lanes, self._sampling = lanes, sampling
+        config = engine.config
+        self.engine, self._lanes, self._sampling, self._seed = engine, lanes, sampling, seed
         self._rows = 1 if sampling.guidance == 1 else 2
-        self._dtype = model.heads.weight.dtype
-        self._generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
-        self._state = model.init_state(prefix[: self._rows].to(self._dtype))
-        self._books, self._pad, self._delays = config.num_codebooks, config.pad, config.delays
+        self._state = engine.begin(prefix[: self._rows])
+        self._books, self._pad, self._delays = config.num_codebooks, config.pad, torch.tensor(config.delays)
+        self._latest = int(self._delays.max())
         self._last = torch.full((self._books,), self._pad)
-        self._delayed: list[Tensor] = []  # the last positions, as many as the longest delay: needed to undo it
-        self._position = 0
-        self._prompt, self._end = prompt, end
-        if prompt is not None and prompt.shape[1]:
-            self._read(prompt)
+        self._delayed = torch.zeros(0, self._books, dtype=torch.long)  # positions of which some codes are still to go
+        self._position, self._first_draw = 0, first_draw
+        self._prompt, self._end = torch.zeros(self._books, 0, dtype=torch.long) if prompt is None else prompt, end
+        count = self._prompt.shape[1]
+        if count:
+            turn = self.ask(count)
+            engine.read(turn)
+            self._position, self._last = count, turn.forced[-1]
 
-    def _read(self, prompt: Tensor) -> None:
-        """Put the positions of which all codes are known into the state, all at once."""
-        count = prompt.shape[1]
-        delayed = torch.full((self._books, count), self._pad)
-        for book, late in enumerate(self._delays):
-            delayed[book, late:] = prompt[book, : max(0, count - late)]
-        codes = torch.cat([self._last[:, None], delayed[:, :-1]], 1).expand(self._rows, -1, -1)
-        lanes = torch.from_numpy(self._lanes(0, count)).to(self._dtype)
-        self._model.step(codes, lanes.expand(self._rows, -1, -1), self._state)
-        self._position, self._last = count, delayed[:, -1]
+    @property
+    def next_draw(self) -> int:
+        """The first random number that this stream has not used."""
+        return self._first_draw + self._position
 
     @torch.inference_mode()
     def steer(self, prefix: Tensor, lanes: LaneSource) -> None:
         """Another prompt and score from the next frame on; what was played stays in memory. Of a `MusicLM` alone: a
         `WindowedStream` begins another window instead."""
-        self._model.set_prefix(prefix[: self._rows].to(self._dtype), self._state)
+        self.engine.steer(prefix[: self._rows], self._state)
         self._lanes = lanes
 
-    @torch.inference_mode()
     def advance(self, frames: int) -> Tensor:
         """The next codes, int64 `[1, K, frames]`."""
-        if frames <= 0:
-            return torch.zeros(1, self._books, 0, dtype=torch.long)
-        steps = frames + max(self._delays) - len(self._delayed)
-        lanes = torch.from_numpy(self._lanes(self._position, steps)).to(self._dtype)
-        for index in range(steps):
-            self._delayed.append(self._step(lanes[index]))
-        window = torch.stack(self._delayed, 1)  # [K, longest delay + frames]
-        self._delayed = self._delayed[frames:]
-        return torch.stack([window[book, late : late + frames] for book, late in enumerate(self._delays)])[None]
+        return advance_together([self], frames)[0]
 
-    def _step(self, lanes: Tensor) -> Tensor:
-        """One position: `[N]` → delayed codes `[K]`."""
-        both = torch.stack([lanes, torch.zeros_like(lanes)])[: self._rows, None]
-        codes = self._last.expand(self._rows, -1)[:, :, None]
-        logits = self._model.step(codes, both, self._state)[:, :, 0]
-        if self._rows == 2:
-            logits = guide(logits, self._sampling.guidance)
-        drawn = draw(logits[0], self._sampling, self._generator)
-        for book, late in enumerate(self._delays):
-            frame = self._position - late
-            if frame < 0 or (self._end is not None and frame >= self._end):
-                drawn[book] = self._pad
-            elif self._prompt is not None and frame < self._prompt.shape[1]:
-                drawn[book] = self._prompt[book, frame]
-        self._position += 1
-        self._last = drawn
-        return drawn
+    # --- what `advance_together` needs --------------------------------------------------------------------------------
+
+    def needed(self, frames: int) -> int:
+        """Positions that are missing until the next `frames` frames are whole."""
+        return frames + self._latest - len(self._delayed) if frames > 0 else 0
+
+    def ask(self, steps: int) -> Turn:
+        """The next `steps` positions."""
+        frames = torch.arange(self._position, self._position + steps)[:, None] - self._delays
+        forced = torch.full((steps, self._books), -1)
+        count = self._prompt.shape[1]
+        if self._position - self._latest < count:
+            known = (frames >= 0) & (frames < count)
+            books = torch.arange(self._books).expand(steps, -1)
+            forced[known] = self._prompt[books[known], frames[known]]
+        silent = frames < 0 if self._end is None else (frames < 0) | (frames >= self._end)
+        forced[silent] = self._pad
+        return Turn(
+            self._state, self._last, self._lanes(self._position, steps), forced, self._sampling, self._seed,
+            self._first_draw + self._position,
+        )  # fmt: skip
+
+    def take(self, codes: Tensor) -> None:
+        """What came of the positions asked for, `[steps, K]`."""
+        self._position += len(codes)
+        self._last = codes[-1]
+        self._delayed = torch.cat([self._delayed, codes])
+
+    def pop(self, frames: int) -> Tensor:
+        """Whole frames, int64 `[1, K, frames]`."""
+        rows = torch.arange(frames)[:, None] + self._delays
+        whole = self._delayed.gather(0, rows) if frames > 0 else self._delayed[:0]
+        self._delayed = self._delayed[max(0, frames) :].clone()
+        return whole.T[None]
 
 
 class WindowedStream:
@@ -111,14 +114,16 @@ class WindowedStream:
     """
 
     def __init__(
-        self, model: MusicGen, prefix: PrefixSource, sampling: Sampling, seed: int, frames: int | None = None
+        self, engine: Engine, prefix: PrefixSource, sampling: Sampling, seed: int, frames: int | None = None
     ) -> None:
         """`frames`: of the whole clip, when that is known; no more may be asked for."""
-        self._model, self._prefix, self._sampling, self._total = model, prefix, sampling, frames
-        self._generator = torch.Generator().manual_seed(seed)
+        self.engine, self._config = engine, engine.config
+        self._prefix, self._sampling, self._seed, self._total = prefix, sampling, seed, frames
         self._first = 0  # the frame of the clip with which the window begins
-        self._codes = torch.zeros(model.config.num_codebooks, 0, dtype=torch.long)  # of the window so far
-        self._stream = self._begin()
+        self._codes = torch.zeros(self._config.num_codebooks, 0, dtype=torch.long)  # of the window so far
+        self._ready = self._codes[None]
+        self._wanted = 0
+        self._stream = self._begin(0)
 
     def steer(self, prefix: PrefixSource) -> None:
         """Another prompt from the next frame on: a window that begins with what was played last."""
@@ -127,31 +132,69 @@ class WindowedStream:
 
     def advance(self, frames: int) -> Tensor:
         """The next codes, int64 `[1, K, frames]`."""
-        parts = [self._codes[None, :, :0]]
-        while frames > 0:
-            left = self._model.config.window_frames - self._codes.shape[1]
-            if not left:
-                self._slide()
-                continue
-            parts.append(self._stream.advance(min(frames, left)))
-            self._codes = torch.cat([self._codes, parts[-1][0]], 1)
-            frames -= min(frames, left)
-        return torch.cat(parts, 2)
+        return advance_together([self], frames)[0]
+
+    # --- what `advance_together` needs --------------------------------------------------------------------------------
+
+    def needed(self, frames: int) -> int:
+        """Positions that are missing until the next `frames` frames are whole, or the window is full."""
+        missing = frames - self._ready.shape[2]
+        if missing <= 0:
+            return 0
+        if self._codes.shape[1] == self._config.window_frames:
+            self._slide()
+        self._wanted = min(missing, self._config.window_frames - self._codes.shape[1])
+        return self._stream.needed(self._wanted)
+
+    def ask(self, steps: int) -> Turn:
+        """The next `steps` positions."""
+        return self._stream.ask(steps)
+
+    def take(self, codes: Tensor) -> None:
+        """What came of the positions asked for, `[steps, K]`."""
+        self._stream.take(codes)
+        if not self._stream.needed(self._wanted):
+            whole = self._stream.pop(self._wanted)
+            self._codes = torch.cat([self._codes, whole[0]], 1)
+            self._ready = torch.cat([self._ready, whole], 2)
+
+    def pop(self, frames: int) -> Tensor:
+        """Whole frames, int64 `[1, K, frames]`."""
+        whole, self._ready = self._ready[:, :, :frames], self._ready[:, :, frames:].clone()
+        return whole
 
     def _slide(self) -> None:
-        kept = self._model.config.window_frames - self._model.config.stride_frames
+        kept = self._config.window_frames - self._config.stride_frames
         dropped = max(0, self._codes.shape[1] - kept)
         self._first += dropped
         self._codes = self._codes[:, dropped:].clone()
+        drawn = self._stream.next_draw
         del self._stream  # its memory is given back before the next one takes as much
-        self._stream = self._begin()
+        self._stream = self._begin(drawn)
 
-    def _begin(self) -> CodeStream:
-        model, prefix = self._model, self._prefix(self._first)
-        end = model.config.window_frames
+    def _begin(self, drawn: int) -> CodeStream:
+        end = self._config.window_frames
         if self._total is not None:
             end = min(end, self._total - self._first)
-        return CodeStream(model, prefix, _no_lanes, self._sampling, self._generator, self._codes, end)
+        prefix = self._prefix(self._first)
+        return CodeStream(self.engine, prefix, _no_lanes, self._sampling, self._seed, self._codes, end, drawn)
+
+
+@torch.inference_mode()
+def advance_together(streams: Sequence[CodeStream | WindowedStream], frames: int) -> list[Tensor]:
+    """The next codes of each stream, int64 `[1, K, frames]`, in one batch; each gets what it would get alone.
+
+    All streams must be of one engine.
+    """
+    while True:
+        needs = [stream.needed(frames) for stream in streams]
+        steps = min((need for need in needs if need), default=0)
+        if not steps:
+            return [stream.pop(frames) for stream in streams]
+        behind = [stream for stream, need in zip(streams, needs, strict=True) if need]
+        made = behind[0].engine.run([stream.ask(steps) for stream in behind])
+        for stream, codes in zip(behind, made, strict=True):
+            stream.take(codes)
 
 
 def _no_lanes(first: int, frames: int) -> np.ndarray:

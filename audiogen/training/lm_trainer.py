@@ -23,6 +23,7 @@ from audiogen.data.codes import PreparedCodes
 from audiogen.data.dataset import SegmentOrder
 from audiogen.data.manifest import Track, read_manifest
 from audiogen.interfaces import Attributes, AudiogenError, Condition, Prompt, Waveform
+from audiogen.lm.engine import EagerEngine
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.sampling import Sampling
 from audiogen.lm.score import GROUPS, lanes
@@ -154,7 +155,7 @@ class LMTask:
             def source(first: int, frames: int, score: Any = score) -> np.ndarray:
                 return lanes(score, first, frames, rate)
 
-            codes = CodeStream(plain, prefix, source, Sampling(), seed=index).advance(int(8 * rate))
+            codes = CodeStream(EagerEngine(plain), prefix, source, Sampling(), seed=index).advance(int(8 * rate))
             waveform = Waveform(codec.decode(codes)[0], codec.sample_rate)
             write(folder / f"{index}.wav", waveform)
             figure(waveform, folder / f"{index}.png", f"{prompt.text} ({track.tempo_bpm:g} bpm, {track.key})")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import AudiogenError, Condition, LanguageModel
+from audiogen.lm.engine import EagerEngine
 from audiogen.lm.musicgen import MusicGen, MusicGenConfig
 from audiogen.lm.sampling import Sampling
 from audiogen.lm.stream import WindowedStream
@@ -111,7 +112,8 @@ def test_greedy_codes_are_theirs_over_500_steps(pairs: dict[str, Pair], name: st
     told = {key: value for key, value in told_to_transformers(pair).items() if key == "input_features"}
     expected, _ = tiny_musicgen.generate(pair.theirs, 500 + longest, guidance, **told)
     prefix = pair.ours.prefix(states(pair), pitches(pair))
-    stream = WindowedStream(pair.ours, lambda first: prefix, Sampling(guidance=guidance, temperature=0), seed=0)
+    sampling = Sampling(guidance=guidance, temperature=0)
+    stream = WindowedStream(EagerEngine(pair.ours), lambda first: prefix, sampling, seed=0)
     codes = stream.advance(500)
     assert pair.ours.config.window_frames > 500 and codes.unique().numel() >= 8
     assert torch.equal(codes, expected[:, :, :500])
@@ -135,7 +137,7 @@ def test_windows_go_on_as_their_authors_describe(channels: int, frames: int, tmp
         begun.append(first)
         return prefix
 
-    stream = WindowedStream(pair.ours, source, Sampling(guidance=3.0, temperature=0), seed=0)
+    stream = WindowedStream(EagerEngine(pair.ours), source, Sampling(guidance=3.0, temperature=0), seed=0)
     assert torch.equal(stream.advance(whole.shape[2]), whole)
     assert begun == [0, stride, 2 * stride, 3 * stride, 4 * stride]
 
@@ -151,19 +153,20 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_chunks_do_not_matter_across_windows(short: Pair, guidance: float) -> None:
     prefix, sampling = short.ours.prefix(states(short)), Sampling(guidance=guidance, top_k=250)
-    chunks_do_not_matter(lambda: WindowedStream(short.ours, lambda first: prefix, sampling, seed=5), frames=70)
+    engine = EagerEngine(short.ours)
+    chunks_do_not_matter(lambda: WindowedStream(engine, lambda first: prefix, sampling, seed=5), frames=70)
 
 
 def test_memory_is_constant_across_windows(short: Pair) -> None:
     prefix, stride = short.ours.prefix(states(short)), short.ours.config.stride_frames
-    stream = WindowedStream(short.ours, lambda first: prefix, Sampling(), seed=5)
+    stream = WindowedStream(EagerEngine(short.ours), lambda first: prefix, Sampling(), seed=5)
     stream.advance(short.ours.config.window_frames)
     memory_is_constant(stream, lambda: stream.advance(stride), times=12, settle=2)
 
 
 def test_steering_goes_on_from_what_was_played(short: Pair) -> None:
     one, other, greedy = short.ours.prefix(states(short)), short.ours.prefix(-states(short)), Sampling(temperature=0)
-    plain, steered, unmoved = (WindowedStream(short.ours, lambda first: one, greedy, 5) for _ in range(3))
+    plain, steered, unmoved = (WindowedStream(EagerEngine(short.ours), lambda first: one, greedy, 5) for _ in range(3))
     assert plain.advance(0).shape == (1, 4, 0)
     before = plain.advance(6)
     assert torch.equal(steered.advance(6), before) and torch.equal(unmoved.advance(6), before)

@@ -1,0 +1,94 @@
+"""Compiles `kernel.c` for the processor at hand, once, and loads it. Without a C compiler there is no kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("kernel.c")
+_INTERFACE = 1
+_FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+_SECONDS = 120
+
+
+class NoKernel(Exception):
+    """Why there is no kernel on this machine."""
+
+
+@cache
+def kernel() -> ctypes.CDLL | NoKernel:
+    """The loaded kernel, or why there is none. The first call on a machine compiles it, about two seconds."""
+    try:
+        library = _loaded(_compiled())
+        if library.interface_version() != _INTERFACE:
+            raise NoKernel("the compiled kernel is of another version")
+        library.memory_size.restype = ctypes.c_int64
+    except NoKernel as reason:
+        return reason
+    return library
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        path.unlink(missing_ok=True)  # the next process compiles it anew
+        raise NoKernel(f"the compiled kernel does not load: {error}") from None
+
+
+def _compiled() -> Path:
+    compiler = _compiler()
+    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    command = [compiler, *_FLAGS, native, str(SOURCE), "-lm", "-lpthread"]
+    told = SOURCE.read_bytes() + " ".join(command).encode() + _processor().encode()
+    name = f"kernel-{hashlib.sha256(told).hexdigest()[:16]}.so"
+    folder = _cache()
+    found = folder / name
+    if found.is_file():
+        return found
+    part = folder / f".{name}.{os.getpid()}"
+    try:
+        made = subprocess.run([*command, "-o", str(part)], capture_output=True, text=True, timeout=_SECONDS)
+        if made.returncode:
+            raise NoKernel(f"{compiler} failed: {made.stderr.strip().splitlines()[-1:] or made.returncode}")
+        os.replace(part, found)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoKernel(f"{compiler} failed: {error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return found
+
+
+def _compiler() -> str:
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        if name and (path := shutil.which(name)):
+            return path
+    raise NoKernel("no C compiler (cc, gcc or clang) is installed")
+
+
+def _processor() -> str:
+    """What `-march=native` depends on, so that a home shared by several machines keeps a kernel for each."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(next((line for line in lines if line.startswith(name)), "") for name in ("model name", "flags"))
+
+
+def _cache() -> Path:
+    """A folder that only this user writes to: the cache, or where there is none a new one for this process."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiogen"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+            return folder
+    except (OSError, AttributeError):
+        pass
+    return Path(tempfile.mkdtemp(prefix="audiogen-"))

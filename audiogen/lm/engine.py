@@ -1,0 +1,149 @@
+"""The step of a language model, everything from codes to codes: who computes it, and in which numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiogen.interfaces import AudiogenError
+from audiogen.lm.compiler import NoKernel, kernel
+from audiogen.lm.model import MusicLM
+from audiogen.lm.musicgen import MusicGen
+from audiogen.lm.sampling import Sampling, draw, guide, uniform
+
+Settled = Literal["int8", "bfloat16", "float32"]
+Precision = Literal["auto"] | Settled
+
+
+@dataclass
+class Turn:
+    """What one stream asks an engine for: some positions of its own."""
+
+    state: Any
+    """as `Engine.begin` made it; it moves on"""
+    last: Tensor
+    """codes of the position before, int64 `[K]`"""
+    lanes: np.ndarray
+    """float32 `[steps, N]`"""
+    forced: Tensor
+    """codes that are known, int64 `[steps, K]`; -1 where one is to be drawn"""
+    sampling: Sampling
+    seed: int
+    first_draw: int
+    """of the random numbers, one a position"""
+    logits: Tensor | None = None
+    """to be filled with what was drawn from, guided, float32 `[steps, K, V]`"""
+
+
+class Engine(Protocol):
+    """Steps streams of one model. The state is the caller's; the codes of a stream do not depend on the others."""
+
+    config: Any
+    precision: Settled
+
+    def begin(self, prefix: Tensor) -> Any:
+        """Prefix `[R, L, D]`, with the prompt and, for guidance, without (R = 1 or 2) → a stream's state."""
+        ...
+
+    def steer(self, prefix: Tensor, state: Any) -> None:
+        """Another prefix of the same length in the place of the first; what was played stays."""
+        ...
+
+    def read(self, turn: Turn) -> None:
+        """Go over positions whose codes are all forced."""
+        ...
+
+    def run(self, turns: Sequence[Turn]) -> list[Tensor]:
+        """The next codes of each turn, int64 `[steps, K]`; all turns have as many steps."""
+        ...
+
+
+def settle_precision(precision: Precision, ours: bool = True, recurrent: bool = False) -> Settled:
+    """What "auto" means on this machine: int8 for our own models and bfloat16 for others where the kernel can be
+    compiled; else PyTorch, in bfloat16 where the processor has instructions for it. An LSTM has no kernel.
+
+    Raises AudiogenError for int8 without a kernel.
+    """
+    found = NoKernel("an LSTM has none") if recurrent else kernel()
+    if precision == "int8" and isinstance(found, NoKernel):
+        raise AudiogenError(f"precision int8 needs the compiled kernel: {found}; use bfloat16 or float32")
+    if precision != "auto":
+        return precision
+    if not isinstance(found, NoKernel):
+        return "int8" if ours else "bfloat16"
+    fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def make_engine(model: MusicLM | MusicGen, precision: Settled, threads: int | None = None) -> Engine:
+    """The fastest engine there is for `model` in `precision`; it takes the model's weights over.
+
+    `threads` as PyTorch's if not given. Raises AudiogenError for int8 without a kernel.
+    """
+    recurrent = isinstance(model, MusicLM) and model.config.recurrent is not None
+    if precision == "int8" or (precision == "bfloat16" and not recurrent and not isinstance(kernel(), NoKernel)):
+        from audiogen.lm.native import NativeEngine
+
+        return NativeEngine(model, precision, threads or torch.get_num_threads())
+    return EagerEngine(model.to(torch.bfloat16 if precision == "bfloat16" else torch.float32))
+
+
+class EagerEngine:
+    """Implements `Engine` with PyTorch, one stream after another: the reference, for every model and machine."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.config = model, model.config
+        self._dtype = model.heads.weight.dtype
+        self.precision: Settled = "bfloat16" if self._dtype == torch.bfloat16 else "float32"
+
+    def begin(self, prefix: Tensor) -> Any:
+        return self.model.init_state(prefix.to(self._dtype))
+
+    def steer(self, prefix: Tensor, state: Any) -> None:
+        self.model.set_prefix(prefix.to(self._dtype), state)
+
+    def read(self, turn: Turn) -> None:
+        rows = _rows(turn)
+        codes = torch.cat([turn.last[None], turn.forced[:-1]]).T.expand(rows, -1, -1)
+        lanes = self._lanes(turn, rows)
+        if isinstance(self.model, MusicGen):  # which reads many positions at once
+            self.model.step(codes, lanes, turn.state)
+            return
+        for position in range(len(turn.forced)):
+            here = slice(position, position + 1)
+            self.model.step(codes[:, :, here], lanes[:, here], turn.state)
+
+    def run(self, turns: Sequence[Turn]) -> list[Tensor]:
+        return [self._run(turn) for turn in turns]
+
+    def _run(self, turn: Turn) -> Tensor:
+        steps, books = turn.forced.shape
+        rows, sampling = _rows(turn), turn.sampling
+        lanes = self._lanes(turn, rows)
+        counter = torch.arange(turn.first_draw, turn.first_draw + steps)
+        numbers = uniform(torch.tensor(turn.seed), counter, books)
+        last, made = turn.last, []
+        for step in range(steps):
+            codes = last.expand(rows, -1)[:, :, None]
+            logits = self.model.step(codes, lanes[:, step : step + 1], turn.state)[:, :, 0].float()
+            guided = guide(logits, sampling.guidance)[0] if rows == 2 else logits[0]
+            if turn.logits is not None:
+                turn.logits[step] = guided
+            forced = turn.forced[step]
+            last = torch.where(forced < 0, draw(guided, sampling, numbers[step]), forced)
+            made.append(last)
+        return torch.stack(made)
+
+    def _lanes(self, turn: Turn, rows: int) -> Tensor:
+        """`[R, steps, N]`; without the prompt there is no score either."""
+        told = torch.from_numpy(turn.lanes).to(self._dtype)
+        return torch.stack([told, torch.zeros_like(told)])[:rows]
+
+
+def _rows(turn: Turn) -> int:
+    return 1 if turn.sampling.guidance == 1 else 2
