@@ -58,21 +58,33 @@ class Session:
     def finished(self) -> bool:
         return self._samples_left == 0
 
-    @torch.inference_mode()
+    @property
+    def stream(self) -> CodeStream | WindowedStream:
+        """Where the codes come from; `advance_together` may draw those of several sessions in one batch."""
+        return self._codes
+
     def advance(self, frames: int) -> Waveform:
         """Play on by up to `frames` frames → Waveform `[C, S]`; the first is shorter by the codec's look-ahead, the
         last ends on the sample asked for."""
-        rate = self._model.codec.sample_rate
+        return self.play(self._codes.advance(self.wanted(frames)))
+
+    def wanted(self, frames: int) -> int:
+        """Frames of codes that `play` takes for up to `frames` frames of audio: a few more at the end, since the decoder
+        is late."""
         count = min(frames, self._frames_left)
-        audio = self._decoder.decode(self._codes.advance(count))
+        whole = count == self._frames_left and not isinstance(self._codes, WindowedStream)
+        return count + (self._decoder.latency_frames if whole and not self.finished else 0)
+
+    @torch.inference_mode()
+    def play(self, codes: torch.Tensor) -> Waveform:
+        """The next codes, int64 `[1, K, wanted(frames)]` → what `advance(frames)` gives."""
+        rate = self._model.codec.sample_rate
+        audio = self._decoder.decode(codes)
+        count = min(codes.shape[2], self._frames_left)
         self._frames_left -= count
         self._frames_done += count
-        if not self._frames_left:
-            if isinstance(self._codes, WindowedStream):  # a whole clip to its authors' decoder too
-                owed = self._decoder.flush()
-            else:  # the decoder is late: what it still owes takes a few more codes
-                owed = self._decoder.decode(self._codes.advance(self._decoder.latency_frames))
-            audio = torch.cat([audio, owed], 2)
+        if not self._frames_left and isinstance(self._codes, WindowedStream):
+            audio = torch.cat([audio, self._decoder.flush()], 2)  # a whole clip to its authors' decoder too
         samples = audio[0, :, : self._samples_left].clone()
         self._samples_left -= samples.shape[1]
         if not self._frames_left:

@@ -20,6 +20,10 @@ Settled = Literal["int8", "bfloat16", "float32"]
 Precision = Literal["auto"] | Settled
 
 
+class OutOfRoom(AudiogenError):
+    """No memory for so many streams at once; none of them has moved."""
+
+
 @dataclass
 class Turn:
     """What one stream asks an engine for: some positions of its own."""

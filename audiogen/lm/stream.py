@@ -181,16 +181,17 @@ class WindowedStream:
 
 
 @torch.inference_mode()
-def advance_together(streams: Sequence[CodeStream | WindowedStream], frames: int) -> list[Tensor]:
+def advance_together(streams: Sequence[CodeStream | WindowedStream], frames: int | Sequence[int]) -> list[Tensor]:
     """The next codes of each stream, int64 `[1, K, frames]`, in one batch; each gets what it would get alone.
 
-    All streams must be of one engine.
+    `frames` may be told for each. All streams must be of one engine.
     """
+    wanted = [frames] * len(streams) if isinstance(frames, int) else list(frames)
     while True:
-        needs = [stream.needed(frames) for stream in streams]
+        needs = [stream.needed(count) for stream, count in zip(streams, wanted, strict=True)]
         steps = min((need for need in needs if need), default=0)
         if not steps:
-            return [stream.pop(frames) for stream in streams]
+            return [stream.pop(count) for stream, count in zip(streams, wanted, strict=True)]
         behind = [stream for stream, need in zip(streams, needs, strict=True) if need]
         made = behind[0].engine.run([stream.ask(steps) for stream in behind])
         for stream, codes in zip(behind, made, strict=True):

@@ -17,6 +17,7 @@ from audiogen.audio.io import read, write
 from audiogen.generation.models import load_model
 from audiogen.generation.musicgen import convert
 from audiogen.generation.render import from_record, record, render
+from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
 from tests import tiny, tiny_musicgen
 from tests.laws import memory_is_constant
@@ -311,7 +312,7 @@ def test_converted_smaller(
 ) -> None:
     convert(folders["mono"], tmp_path / "ours", storage)
     again = Generator.from_pretrained(tmp_path / "ours")
-    for key, value in again.model.lm.state_dict().items():
+    for key, value in MusicGen.load(tmp_path / "ours" / "lm").state_dict().items():
         exact = generators["mono"].model.lm.state_dict()[key]
         assert float((value - exact).abs().max()) <= 0.02 * float(exact.abs().max())
     assert again.generate(PROMPT, 0.3, 1).samples.isfinite().all()
@@ -348,7 +349,16 @@ def test_the_command_line(
     command(monkeypatch, "generate", PROMPT, "--model", "ours", "--melody", tune, "--seconds", "1", "-o", "a.wav",
             "--guidance", "2")  # fmt: skip
     told = json.loads((tmp_path / "a.json").read_text())
-    assert told["sampling"] == {"guidance": 2.0, "temperature": 1.0, "top_k": 250} and len(told["melody"]) == 24
+    assert (
+        told["sampling"]
+        == {
+            "guidance": 2.0,
+            "temperature": 1.0,
+            "top_k": 250,
+            "top_p": 1.0,
+        }
+        and len(told["melody"]) == 24
+    )
     shown = capsys.readouterr().err
     assert "ours: stored as int8" in shown and "licence of the weights" in shown and "understood" not in shown
     command(monkeypatch, "generate", "--from", "a.json", "--model", "ours", "-o", "b.wav")
