@@ -1,4 +1,4 @@
-"""A three-minute and a twenty-minute clip from the command line, each in a fresh process: time and peak memory.
+"""A three-minute and a sixty-minute clip from the command line, each in a fresh process: time and peak memory.
 
 python benchmarks/clip.py --json runs/clip.json
 """
@@ -61,14 +61,18 @@ def main(
     """Print the table of clip time and memory."""
     two_cores()
     with tempfile.TemporaryDirectory() as folder:
-        short, long = (generate(seconds, model, folder) for seconds in ((20, 60) if quick else (180, 1200)))
+        short, long = (generate(seconds, model, folder) for seconds in ((20, 60) if quick else (180, 3600)))
     report = Report("audiogen generate, 48 kHz stereo, 2 cores, CPU only, a fresh process each")
-    for run, least in ((short, 4.0), (long, None)):
-        name = f"{run.seconds:g} s clip"
-        report.add(f"{name}: × real time", run.speed, f"{run.wall_seconds:.1f} s", at_least=least, form="{:.1f}")
-        report.add(f"{name}: peak memory, MiB", run.peak_mib, at_most=1.5e9 / 2**20, form="{:.0f}")
+    limit = {} if quick else {"at_most": 20.0}
+    report.add(f"{short.seconds:g} s clip: command to finished file, s", short.wall_seconds, **limit, form="{:.1f}")
+    report.add(f"{long.seconds:g} s clip: command to finished file, s", long.wall_seconds, form="{:.1f}")
+    for run in (short, long):
+        report.add(
+            f"{run.seconds:g} s clip: peak memory, MiB", run.peak_mib, f"{run.speed:.1f} × real time",
+            at_most=1e9 / 2**20, form="{:.0f}",
+        )  # fmt: skip
     growth = 100 * (long.peak_mib / short.peak_mib - 1)
-    report.add("growth of peak memory, %", growth, "law 4: none", at_most=5.0, form="{:.1f}")
+    report.add("growth of peak memory, %", growth, "law 4: none", at_most=2.0, form="{:.1f}")
     report.finish(json)
 
 

@@ -19,11 +19,11 @@ from report import CODEC, STARTER, Report
 
 from audiogen.audio.features import key, semitone_bands, tempo_bpm
 from audiogen.audio.io import read, write
+from audiogen.audio.mel import log_mel
 from audiogen.codec.quantizer import perplexity
 from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.manifest import Track, read_manifest, resolve
 from audiogen.evaluation.codec_quality import Quality, compare
-from audiogen.evaluation.mel import log_mel
 from audiogen.files import atomic_path
 from audiogen.interfaces import AudiogenError, Waveform
 

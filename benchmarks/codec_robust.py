@@ -18,10 +18,10 @@ from report import CODEC, STARTER, Report
 
 from audiogen.audio.features import loudness_lufs
 from audiogen.audio.io import read, resample, write
+from audiogen.audio.mel import log_mel
 from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.manifest import read_manifest
 from audiogen.data.sounds import clicks, noise, speech, tones
-from audiogen.evaluation.mel import log_mel
 from audiogen.generation.reshape import upsample
 from audiogen.interfaces import AudiogenError, Waveform
 

@@ -22,11 +22,13 @@ from rich.progress import track as progress
 
 from audiogen import AudiogenError, Generator, Key, Waveform
 from audiogen.audio.io import read, write
+from audiogen.audio.measured import Measured, key_met, tempo_met
 from audiogen.data.manifest import Track, read_manifest, resolve
-from audiogen.evaluation.obedience import Asked, Measured, floor, key_met, obedience, tempo_met
-from audiogen.evaluation.style_classifier import StyleClassifier, timbre
+from audiogen.evaluation.obedience import Asked, floor, obedience
+from audiogen.evaluation.style_classifier import fit_style_judge
 from audiogen.files import atomic_path
 from audiogen.generation.models import LoadedModel
+from audiogen.style.listen import timbre
 
 Version = Literal["real", "codec"]
 VERSIONS: tuple[Version, ...] = ("real", "codec")
@@ -122,7 +124,7 @@ def main(
     train = Excerpts((t for t in tracks if t.split == "train"), root, seconds, TRAIN_EXCERPTS, generator.model)
     held_out = Excerpts((t for t in tracks if t.split != "train"), root, seconds, HELD_OUT_EXCERPTS, generator.model)
     is_test = np.array([track.split == "test" for track, _ in held_out.places])
-    judge = StyleClassifier(np.concatenate([train.vectors(v) for v in VERSIONS]), train.styles * len(VERSIONS))
+    judge = fit_style_judge(np.concatenate([train.vectors(v) for v in VERSIONS]), train.styles * len(VERSIONS))
     heard = {version: np.array(judge.predict(held_out.vectors(version))) for version in VERSIONS}
     right = {version: heard[version] == np.array(held_out.styles) for version in VERSIONS}
     real = {

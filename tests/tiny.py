@@ -14,6 +14,7 @@ from audiogen.data.manifest import Track, sha256_file, write_manifest
 from audiogen.files import write_json
 from audiogen.interfaces import Waveform
 from audiogen.lm.model import MusicLM, MusicLMConfig
+from audiogen.lm.recurrent import RecurrentConfig
 from audiogen.lm.transformer import TransformerConfig
 
 RATE = 16_000
@@ -25,6 +26,9 @@ CODEC = SpectralCodecConfig(
 )  # fmt: skip
 TRANSFORMER = TransformerConfig(dim=32, depth=2, heads=4, kv_heads=2, hidden=48, window_frames=8)
 LM = MusicLMConfig(num_codebooks=4, codebook_size=32, code_dim=8, transformer=TRANSFORMER)
+LSTM = MusicLMConfig(
+    num_codebooks=4, codebook_size=32, code_dim=8, recurrent=RecurrentConfig(dim=32, depth=2, hidden=40)
+)
 MINI = Path(audiogen.__file__).parent / "models" / "mini"
 
 

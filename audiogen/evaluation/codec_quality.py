@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from audiogen.audio.features import chroma, correlation, semitone_bands
 from audiogen.audio.io import resample, to_channels
-from audiogen.evaluation.mel import mel_distance_db
+from audiogen.audio.mel import mel_distance_db
 from audiogen.interfaces import AudiogenError, Waveform
 
 if TYPE_CHECKING:

@@ -1,38 +1,14 @@
-"""Does a clip have the tempo and the key that were asked for? Asked and measured values, and what counts as met."""
+"""Do clips have the tempo and the key that were asked for? Shares of clips, and what chance would give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from audiogen.audio.features import key, tempo_bpm
-from audiogen.interfaces import Key, Waveform
-
-TempoRule = Literal["strict", "octave", "octave and 3:2"]
-
-# Ratios of measured to asked tempo that a rule accepts: beat trackers often follow another level of the metre.
-TEMPO_RATIOS: dict[TempoRule, tuple[float, ...]] = {
-    "strict": (1.0,),
-    "octave": (0.5, 1.0, 2.0),
-    "octave and 3:2": (0.5, 2 / 3, 1.0, 1.5, 2.0),
-}
-TEMPO_TOLERANCE = 0.04
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the estimators hear in a clip; None where they hear nothing."""
-
-    tempo_bpm: float | None
-    key: Key | None
-
-    @classmethod
-    def of(cls, waveform: Waveform) -> Measured:
-        """Measure a clip with `audiogen.audio.features`."""
-        return cls(tempo_bpm(waveform), key(waveform))
+from audiogen.audio.measured import TEMPO_RATIOS, Measured, TempoRule, key_met, tempo_met
+from audiogen.interfaces import Key
 
 
 @dataclass(frozen=True)
@@ -41,18 +17,6 @@ class Asked:
 
     tempo_bpm: float
     key: Key
-
-
-def tempo_met(asked_bpm: float, measured_bpm: float | None, rule: TempoRule = "octave") -> bool:
-    """Within 4 % of the asked tempo, or of one of the multiples that `rule` accepts."""
-    if measured_bpm is None:
-        return False
-    return any(abs(measured_bpm / (asked_bpm * ratio) - 1) <= TEMPO_TOLERANCE for ratio in TEMPO_RATIOS[rule])
-
-
-def key_met(asked: Key, measured: Key | None) -> bool:
-    """Tonic and mode are the same."""
-    return asked == measured
 
 
 @dataclass(frozen=True)

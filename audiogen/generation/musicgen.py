@@ -38,7 +38,17 @@ def load_transformers(folder: Path, name: str, precision: Precision) -> LoadedMo
     _show_licence(name, licence)
     engine = make_engine(lm, settled)
     return LoadedModel(
-        name, codec, lm, engine, None, fingerprint_of(checkpoint.files), settled, _sampling(folder), text, licence, folder
+        name,
+        codec,
+        lm,
+        engine,
+        None,
+        fingerprint_of(checkpoint.files),
+        settled,
+        _sampling(folder),
+        text,
+        licence,
+        folder,
     )
 
 

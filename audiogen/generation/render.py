@@ -25,8 +25,9 @@ from audiogen.style.plan_file import score_from_json, score_to_json
 Progress = Callable[[float, float], None]
 """(seconds done, seconds in all), called after each chunk."""
 
-_CHUNK_FRAMES = 50
+CHUNK_FRAMES = 50
 _FORMAT = 1
+_DRAWN_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ def record(generator: Generator, request: Request) -> dict[str, Any]:
     } | followed
 
 
+def recorded_precision(path: str | Path) -> str | None:
+    """What a clip's codes were computed in, so that they come out again; None where the JSON does not say."""
+    told = read_json(Path(path))
+    model = told.get("model") if isinstance(told, dict) else None
+    found = model.get("precision") if isinstance(model, dict) else None
+    return found if found in ("int8", "bfloat16", "float32") else None
+
+
 def from_record(path: str | Path, generator: Generator) -> Request:
     """The request of a clip's JSON. Raises AudiogenError when the file is no such record or of another model."""
     told = read_json(Path(path))
@@ -82,16 +91,26 @@ def render(
 ) -> Rendered:
     """Write `path`, the JSON beside it and, if asked, the picture. Nothing appears under a final name half-written."""
     told = record(generator, request)
-    brief = {key: told[key] for key in ("generated_by", "version", "model", "prompt", "seed")}
-    with WavSink(path, generator.sample_rate, generator.channels, subtype, metadata=brief) as sink:
+    with clip_sink(generator, told, path, subtype) as sink:
         took = _play(generator, request, sink, progress)
+    write_beside(path, told, plot)
+    return Rendered(request.score.seconds, took, sink.clipped_samples)
+
+
+def clip_sink(generator: Generator, told: dict[str, Any], path: Path, subtype: Subtype) -> WavSink:
+    """A sink for the clip of the record `told`, the short of which goes into the file."""
+    brief = {key: told[key] for key in ("generated_by", "version", "model", "prompt", "seed")}
+    return WavSink(path, generator.sample_rate, generator.channels, subtype, metadata=brief)
+
+
+def write_beside(path: Path, told: dict[str, Any], plot: bool) -> None:
+    """The JSON beside the finished clip `path` and, if asked, the picture."""
     write_json(path.with_suffix(".json"), told)
     if plot:
         from audiogen.audio.features import figure
         from audiogen.audio.io import read
 
-        figure(read(path, seconds=min(request.score.seconds, 600.0)), path.with_suffix(".png"), request.prompt.text)
-    return Rendered(request.score.seconds, took, sink.clipped_samples)
+        figure(read(path, seconds=_DRAWN_SECONDS), path.with_suffix(".png"), told["prompt"])
 
 
 def pipe(generator: Generator, request: Request, stream: BinaryIO, progress: Progress) -> Rendered:
@@ -103,7 +122,7 @@ def pipe(generator: Generator, request: Request, stream: BinaryIO, progress: Pro
 
 def _play(generator: Generator, request: Request, sink: WavSink | RawSink, progress: Progress) -> float:
     began, done = time.monotonic(), 0.0
-    for chunk in generator.play(request, _CHUNK_FRAMES):
+    for chunk in generator.play(request, CHUNK_FRAMES):
         sink.write(chunk)
         done += chunk.seconds
         progress(done, request.score.seconds)

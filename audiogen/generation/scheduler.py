@@ -17,13 +17,13 @@ import torch
 from audiogen.generation.generator import Generator, Request
 from audiogen.generation.session import Session
 from audiogen.interfaces import AudiogenError, Waveform
-from audiogen.lm.engine import OutOfRoom
+from audiogen.lm.engine import OutOfRoomError
 from audiogen.lm.stream import advance_together
 
 _log = logging.getLogger("audiogen")
 
 
-class QueueFull(AudiogenError):
+class QueueFullError(AudiogenError):
     """Too many requests are waiting: ask again later."""
 
 
@@ -74,12 +74,12 @@ class Scheduler:
         return self.most_waiting + max(0, self.most_running - len(self._running)) - len(self._waiting)
 
     def submit(self, request: Request) -> Ticket:
-        """Queue a request. Raises QueueFull, and AudiogenError for a clip longer than is allowed."""
+        """Queue a request. Raises QueueFullError, and AudiogenError for a clip longer than is allowed."""
         if self._longest is not None and request.score.seconds > self._longest:
             raise AudiogenError(f"{request.score.seconds:g} seconds: at most {self._longest:g} are allowed here")
         with self._lock:
             if self.room <= 0:
-                raise QueueFull(
+                raise QueueFullError(
                     f"{len(self._running)} clips are being made and {len(self._waiting)} are waiting; try again later"
                 )
             self._waiting.append(Ticket(request))
@@ -132,7 +132,7 @@ class Scheduler:
                 ticket.state = "running"
             try:
                 ticket.session = self.generator.session(ticket.request)
-            except OutOfRoom as error:
+            except OutOfRoomError as error:
                 if not self._running:
                     raise
                 with self._lock:
@@ -157,7 +157,7 @@ class Scheduler:
             try:
                 wanted = [session.wanted(self._frames) for session in part]
                 made += advance_together([session.stream for session in part], wanted)
-            except OutOfRoom as error:
+            except OutOfRoomError as error:
                 if len(part) == 1:
                     raise
                 self._together = max(1, len(part) // 2)

@@ -69,8 +69,8 @@ class Session:
         return self.play(self._codes.advance(self.wanted(frames)))
 
     def wanted(self, frames: int) -> int:
-        """Frames of codes that `play` takes for up to `frames` frames of audio: a few more at the end, since the decoder
-        is late."""
+        """Frames of codes that `play` takes for up to `frames` frames of audio: at the end a few more, since the
+        decoder is late."""
         count = min(frames, self._frames_left)
         whole = count == self._frames_left and not isinstance(self._codes, WindowedStream)
         return count + (self._decoder.latency_frames if whole and not self.finished else 0)

@@ -20,7 +20,7 @@ Settled = Literal["int8", "bfloat16", "float32"]
 Precision = Literal["auto"] | Settled
 
 
-class OutOfRoom(AudiogenError):
+class OutOfRoomError(AudiogenError):
     """No memory for so many streams at once; none of them has moved."""
 
 

@@ -166,7 +166,7 @@ static void wait_for_all(Worker *w) {
         return;
     }
     for (int tries = 0; atomic_load_explicit(&work->phase, memory_order_acquire) != phase; tries++) {
-        if (tries > 20000) sched_yield(); /* the other one has lost its core */
+        if (tries > 1000) sched_yield(); /* the other one has lost its core */
 #if defined(__x86_64__)
         else __builtin_ia32_pause();
 #endif

@@ -133,4 +133,5 @@ class MusicLM(nn.Module):
 
     def step(self, codes: Tensor, lanes: Tensor, state: Any) -> Tensor:
         """Codes `[B, K, 1]`, lanes `[B, 1, N]`, state → logits `[B, K, 1, V]`; the state advances by one."""
-        return self._logits(self.trunk.step(self._embed(codes, lanes), state))
+        told = lanes.contiguous()  # of a slice bfloat16 rounds otherwise, and the cut must not matter
+        return self._logits(self.trunk.step(self._embed(codes, told), state))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from audiogen.interfaces import AudiogenError
 from audiogen.lm.compiler import NoKernel, kernel
-from audiogen.lm.engine import OutOfRoom, Settled, Turn
+from audiogen.lm.engine import OutOfRoomError, Settled, Turn
 from audiogen.lm.model import MusicLM
 from audiogen.lm.musicgen import MusicGen, sinusoids
 
@@ -161,14 +161,14 @@ class NativeEngine:
 
     def _call(self, name: str, *arguments: Any) -> None:
         if getattr(self._kernel, name)(ctypes.byref(self._model), *arguments, self.threads):
-            raise OutOfRoom("out of memory")
+            raise OutOfRoomError("out of memory")
 
     def _room(self, positions: int) -> Tensor:
         size = self._kernel.memory_size(ctypes.byref(self._model), positions) if positions else 0
         try:
             return torch.zeros(size, dtype=torch.int16)
         except RuntimeError as error:
-            raise OutOfRoom(f"out of memory for a stream of {2 * size / 2**20:.0f} MiB") from error
+            raise OutOfRoomError(f"out of memory for a stream of {2 * size / 2**20:.0f} MiB") from error
 
     def _memory(self, state: NativeState, row: int) -> _Memory:
         kv, text = state.memories[row]

@@ -7,7 +7,6 @@ a long clip does not forget its prompt and another prompt takes effect with the 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen.config import Config
-
-_SLOWEST_FRAMES = 512
-"""how long the slowest cells remember before they are trained"""
 
 
 class RecurrentConfig(Config):
@@ -41,8 +37,8 @@ class RecurrentState:
 
 
 class Layer(nn.Module):
-    """One layer of cells. Its weights are linear layers, as optimiser, storage and int8 kernels know them; the gates
-    lie in PyTorch's order: input, forget, candidate, output."""
+    """One layer of cells. Its weights are linear layers, as the optimiser knows them; the gates lie in PyTorch's order:
+    input, forget, candidate, output. The forget gates begin open (Jozefowicz et al. 2015)."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
@@ -50,11 +46,8 @@ class Layer(nn.Module):
         self.inputs = nn.Linear(config.dim, 4 * config.hidden)
         self.back = nn.Linear(config.hidden, 4 * config.hidden, bias=False)
         self.out = nn.Linear(config.hidden, config.dim, bias=False)
-        # At first cells remember for 2 to 512 frames, evenly in octaves; a slow one takes in as little as it forgets
-        # (Tallec and Ollivier 2018, eq. 16, there with evenly spread frames).
-        reach = torch.linspace(0, math.log(_SLOWEST_FRAMES - 1), config.hidden)
-        with torch.no_grad():
-            self.inputs.bias.copy_(torch.cat([-reach, reach, torch.zeros(2 * config.hidden)]))
+        nn.init.zeros_(self.inputs.bias)
+        nn.init.ones_(self.inputs.bias[config.hidden : 2 * config.hidden])
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames `[B, T, D]` from an empty memory → what to add to them.

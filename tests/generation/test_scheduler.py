@@ -10,8 +10,8 @@ import torch
 from audiogen import AudiogenError, Generator
 from audiogen.generation import scheduler as module
 from audiogen.generation.generator import Request
-from audiogen.generation.scheduler import QueueFull, Scheduler
-from audiogen.lm.engine import OutOfRoom
+from audiogen.generation.scheduler import QueueFullError, Scheduler
+from audiogen.lm.engine import OutOfRoomError
 from audiogen.lm.sampling import Sampling
 
 
@@ -49,7 +49,7 @@ def test_each_clip_is_what_it_is_alone(generator: Generator, running: int, frame
 def test_first_come_first_served_and_bounded(generator: Generator) -> None:
     scheduler = Scheduler(generator, running=2, waiting=3, frames=5)
     tickets = [scheduler.submit(request) for request in requests(generator, 5)]
-    with pytest.raises(QueueFull, match="5 are waiting; try again later"):
+    with pytest.raises(QueueFullError, match="5 are waiting; try again later"):
         scheduler.submit(tickets[0].request)
     scheduler.advance()
     assert [ticket.state for ticket in tickets] == ["running"] * 2 + ["waiting"] * 3
@@ -128,7 +128,7 @@ def test_without_memory_for_another_stream_it_waits(
     def session(request: Request) -> Any:
         held[:] = [made for made in held if not made.finished]
         if len(held) >= 2:
-            raise OutOfRoom("out of memory")
+            raise OutOfRoomError("out of memory")
         held.append(plain(request))
         return held[-1]
 
@@ -149,7 +149,7 @@ def test_without_memory_for_a_batch_it_shrinks(
 
     def tight(streams: Any, frames: Any) -> Any:
         if len(streams) > 2:
-            raise OutOfRoom("out of memory")
+            raise OutOfRoomError("out of memory")
         return plain(streams, frames)
 
     monkeypatch.setattr(module, "advance_together", tight)
@@ -161,16 +161,16 @@ def test_without_memory_for_a_batch_it_shrinks(
 
 def test_no_memory_at_all_is_an_error(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any) -> Any:
-        raise OutOfRoom("out of memory")
+        raise OutOfRoomError("out of memory")
 
     scheduler = Scheduler(generator)
     scheduler.submit(requests(generator, 1)[0])
     with monkeypatch.context() as patch:
         patch.setattr(module, "advance_together", never)
-        with pytest.raises(OutOfRoom):
+        with pytest.raises(OutOfRoomError):
             scheduler.advance()
     monkeypatch.setattr(generator, "session", never)
-    with pytest.raises(OutOfRoom):
+    with pytest.raises(OutOfRoomError):
         Scheduler(generator).play(requests(generator, 1)).__next__()
 
 

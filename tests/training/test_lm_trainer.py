@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from laws import resumed_is_uninterrupted
-from tiny import LM, catalogue, language_model, prepared
+from tiny import LM, LSTM, catalogue, language_model, prepared
 
 from audiogen.interfaces import Attributes, AudiogenError
 from audiogen.lm.delay import apply_delay
+from audiogen.lm.model import MusicLMConfig
 from audiogen.lm.score import GROUPS, lanes
 from audiogen.training.lm_trainer import LMTask, LMTrainingConfig
 from audiogen.training.trainer import Trainer
@@ -33,13 +34,17 @@ def config(data: Path, **changes: Any) -> LMTrainingConfig:
     return LMTrainingConfig.model_validate(values | changes)
 
 
+TRUNKS = pytest.mark.parametrize("lm", [LM, LSTM], ids=["Transformer", "LSTM"])
 NO_DROPS = {"drop_attribute": 0.0, "drop_lane": 0.0, "drop_all": 0.0}
 
 
-def test_killed_and_resumed_is_uninterrupted(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@TRUNKS
+def test_killed_and_resumed_is_uninterrupted(
+    lm: MusicLMConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(LMTask, "validate", lambda self, module: {})
     monkeypatch.setattr(LMTask, "write_samples", lambda self, module, folder: None)
-    settings = config(data)
+    settings = config(data, lm=lm.model_dump())
 
     def make(run: Path) -> Trainer:
         torch.manual_seed(0)
@@ -106,9 +111,10 @@ def test_a_batch_is_a_pure_function_of_its_positions(data: Path) -> None:
     assert batch["prompts"][2] == again["prompts"][0]
 
 
-def test_the_loss_starts_at_chance_and_falls(data: Path) -> None:
+@TRUNKS
+def test_the_loss_starts_at_chance_and_falls(lm: MusicLMConfig, data: Path) -> None:
     torch.manual_seed(0)
-    task = LMTask(config(data, **NO_DROPS))
+    task = LMTask(config(data, lm=lm.model_dump(), **NO_DROPS))
     optimiser = torch.optim.AdamW(task.module.parameters(), lr=1e-2)
     losses = []
     for step in range(60):

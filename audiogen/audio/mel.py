@@ -1,4 +1,4 @@
-"""Mel spectra in decibels: what the style classifier hears, and how far two recordings lie apart."""
+"""Mel spectra in decibels: what the style judge hears, where a loop got stuck, how far two recordings lie apart."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from audiogen.interfaces import AudiogenError, Waveform
 if TYPE_CHECKING:
     from torch import Tensor
 
+FRAME_RATE = 50  # Hz
 _RATE = 48_000
 _WINDOW = 4096
-_HOP = 960  # 50 frames a second
+_HOP = _RATE // FRAME_RATE
 _BANDS = 64
 _LOWEST_HZ, _HIGHEST_HZ = 40.0, 12_000.0
 _FLOOR = 1e-13  # power, far below 16-bit noise

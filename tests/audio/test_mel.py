@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from audiogen.evaluation.mel import log_mel, mel_distance_db
+from audiogen.audio.mel import log_mel, mel_distance_db
 from audiogen.interfaces import AudiogenError, Waveform
 
 

@@ -1,0 +1,83 @@
+"""What int8 costs in quality: cross-entropy of held-out pieces with the engine's arithmetic beside float32.
+
+python benchmarks/int8_quality.py --json runs/int8_quality.json
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from report import CODEC, ROOT, STARTER, Report, two_cores
+
+from audiogen.data.codes import PreparedCodes
+from audiogen.data.manifest import Track, read_manifest
+from audiogen.interfaces import Prompt
+from audiogen.lm.engine import EagerEngine, Engine, make_engine
+from audiogen.lm.model import MusicLM
+from audiogen.lm.sampling import Sampling
+from audiogen.lm.score import lanes
+from audiogen.lm.stream import CodeStream
+
+MINI = ROOT / "audiogen" / "models" / "mini" / "lm"
+
+
+@torch.inference_mode()
+def nats(engine: Engine, model: MusicLM, track: Track, codes: np.ndarray, frames: int) -> torch.Tensor:
+    """Cross-entropy of each codebook over the first frames of a piece under its own prompt and score, `[K]`."""
+    score, rate, books = track.score(), model.config.frame_rate, model.config.num_codebooks
+    prefix = model.prefix.encode([Prompt(track.captions[0], track.attributes())]).float()
+
+    def source(first: int, count: int) -> np.ndarray:
+        return lanes(score, first, count, rate)
+
+    known = torch.from_numpy(codes[:frames, :books].T.astype(np.int64))
+    stream = CodeStream(engine, prefix, source, Sampling(guidance=1.0), seed=0)
+    stream._prompt = known
+    turn = stream.ask(known.shape[1])
+    turn.logits = torch.zeros(*turn.forced.shape, model.config.codebook_size)
+    engine.run([turn])
+    logs = turn.logits.log_softmax(-1)
+    own = turn.forced < model.config.codebook_size
+    picked = logs.gather(2, turn.forced.clamp(max=model.config.codebook_size - 1)[..., None])[..., 0]
+    return -(picked * own).sum(0) / own.sum(0)
+
+
+def main(
+    pieces: Annotated[int, typer.Option(help="of the validation split")] = 20,
+    frames: Annotated[int, typer.Option(help="of each")] = 750,
+    codes: Annotated[Path, typer.Option(help="prepared codes")] = ROOT / "data" / "codes",
+    json: Annotated[Path | None, typer.Option(help="save the table")] = None,
+) -> None:
+    """Print the table."""
+    two_cores()
+    tracks = [t for t in read_manifest(STARTER / "manifest.jsonl") if t.split == "validation"][:pieces]
+    prepared = PreparedCodes(codes, tracks, CODEC)
+    model = MusicLM.load(MINI)
+    engines: dict[str, Engine] = {
+        "float32": EagerEngine(MusicLM.load(MINI)),
+        "bfloat16": make_engine(MusicLM.load(MINI), "bfloat16"),
+        "int8": make_engine(MusicLM.load(MINI), "int8"),
+    }
+    found = {
+        name: torch.stack([nats(engine, model, track, prepared[i], frames) for i, track in enumerate(tracks)]).mean(0)
+        for name, engine in engines.items()
+    }
+    report = Report(f"Cross-entropy, {len(tracks)} validation pieces, {frames} frames each")
+    exact = float(found["float32"].sum())
+    for name, each in found.items():
+        bits = float(each.sum()) * model.config.frame_rate / math.log(2)
+        report.add(
+            f"{name}: bits a second", bits, f"first codebook {each[0]:.3f} nats, last {each[-1]:.3f}", form="{:.1f}"
+        )
+        if name != "float32":
+            report.add("— worse by, %", 100 * (float(each.sum()) / exact - 1), "", at_most=1.0, form="{:.3f}")
+    report.finish(json)
+
+
+if __name__ == "__main__":
+    typer.run(main)
