@@ -1,4 +1,4 @@
-"""Fit the judge of style that scores takes: two excerpts of every training track, as rendered and through the codec.
+"""Fit the judge of style that scores takes: an excerpt of every training track, as rendered and through the codec.
 
     python recipes/train_style_judge.py --manifest data/starter/manifest.jsonl -o audiogen/style/listen.safetensors
 
@@ -23,9 +23,7 @@ from audiogen.interfaces import AudiogenError, Waveform
 from audiogen.style.listen import SHIPPED, StyleJudge, timbre
 from audiogen.training.progress import run_command
 
-_EXCERPTS = 2  # from the first and from the second half of each track
 _GOLDEN = 0.6180339887  # its multiples, less whole numbers, lie evenly between 0 and 1
-
 
 Heard = tuple[list[str], np.ndarray, np.ndarray]
 """styles, and timbre `[N, 320]` as rendered and through the codec"""
@@ -33,20 +31,19 @@ Heard = tuple[list[str], np.ndarray, np.ndarray]
 
 @torch.inference_mode()
 def listen(tracks: Sequence[Track], root: Path, model: LoadedModel, seconds: float) -> Heard:
-    """Excerpts of `seconds`, each from somewhere in its half of the track.
+    """An excerpt of `seconds` from somewhere in each track.
 
     The codec uses the codebooks that the language model writes.
     """
     codec, books = model.codec, model.lm.config.num_codebooks
     styles, rendered, coded = [], [], []
     for index, track in enumerate(progress(tracks, "listening")):
-        for half in range(_EXCERPTS):
-            start = (half + index * _GOLDEN % 1) / _EXCERPTS * max(0.0, track.seconds - seconds)
-            clip = read(resolve(root, track), codec.sample_rate, codec.channels, start, seconds)
-            copy = codec.decode(codec.encode(clip.samples[None])[:, :books])[0, :, : clip.samples.shape[1]]
-            styles.append(str(track.style))
-            rendered.append(timbre(clip))
-            coded.append(timbre(Waveform(copy, clip.sample_rate)))
+        start = index * _GOLDEN % 1 * max(0.0, track.seconds - seconds)
+        clip = read(resolve(root, track), codec.sample_rate, codec.channels, start, seconds)
+        copy = codec.decode(codec.encode(clip.samples[None])[:, :books])[0, :, : clip.samples.shape[1]]
+        styles.append(str(track.style))
+        rendered.append(timbre(clip))
+        coded.append(timbre(Waveform(copy, clip.sample_rate)))
     return styles, np.stack(rendered), np.stack(coded)
 
 

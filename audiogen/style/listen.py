@@ -78,11 +78,11 @@ class StyleJudge:
 
     def save(self, path: str | Path) -> None:
         """Write the judge as safetensors, whole or not at all."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         tensors = {"weights": np.ascontiguousarray(self.weights, np.float32), "bias": self.bias.astype(np.float32)}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"kind": _KIND, "styles": json.dumps(self.styles)})
+            temporary.write_bytes(save(tensors, {"kind": _KIND, "styles": json.dumps(self.styles)}))
 
     def probabilities(self, vectors: np.ndarray) -> np.ndarray:
         """How likely each style is, `[M, N]`, rows adding up to 1, for timbre vectors `[M, 320]`."""
