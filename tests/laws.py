@@ -106,7 +106,7 @@ def company_does_not_matter(
                 running[number] = (make(number), [])
                 number += 1
             for name in [name for name in running if random.random() < 0.15]:
-                stream, parts = running.pop(name)
+                _, parts = running.pop(name)
                 whole[name] = torch.cat(parts, 2) if parts else None
             together = list(running.values())
             made = advance_together([stream for stream, _ in together], int(random.integers(1, max(2, frames // 4))))
