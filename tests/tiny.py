@@ -10,8 +10,8 @@ import torch
 import audiogen
 from audiogen.audio.io import read, write
 from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
-from audiogen.data.manifest import Track, sha256_file, write_manifest
-from audiogen.files import write_json
+from audiogen.data.manifest import Track, write_manifest
+from audiogen.files import sha256_file, write_json
 from audiogen.interfaces import Waveform
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.recurrent import RecurrentConfig

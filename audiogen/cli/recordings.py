@@ -45,6 +45,41 @@ def upsample_command(
     print(f"{output}: as recorded up to {cut_hz:,.0f} Hz, made up above", file=sys.stderr)
 
 
+@app.command("continue")
+def continue_command(
+    audio: Path,
+    prompt: Annotated[str | None, typer.Argument(help="what comes; what it leaves open is as in the recording")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="a .wav file: the recording and what follows")] = Path(
+        "continued.wav"
+    ),
+    model: Annotated[str, typer.Option(help="a shipped model or a model folder")] = "mini",
+    seconds: Annotated[float | None, typer.Option(help="of what follows; else the prompt's, else 60")] = None,
+    seed: Annotated[int | None, typer.Option(help="the same seed gives the same clip; random if not given")] = None,
+    bpm: Annotated[float | None, typer.Option(help="tempo; wins over prompt and recording")] = None,
+    key: Annotated[str | None, typer.Option(help="such as 'D minor'; wins over prompt and recording")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="also a picture")] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+) -> None:
+    """Let a recording go on, in its tempo and key. Example: audiogen continue IN.wav "calmer, strings" --seconds 60"""
+    from audiogen.audio.io import read_header
+    from audiogen.generation.continuation import continue_recording, render_continuation
+    from audiogen.generation.generator import Generator
+
+    check_output(output)
+    read_header(audio)
+    generator = Generator.from_pretrained(model, "auto", threads)
+    made = continue_recording(generator, audio, prompt, seconds, seed, bpm=bpm, key_name=key)
+    told = made.request.attributes
+    heard = f"{made.grid.tempo_bpm:.1f} bpm" if made.grid else "no steady beat"
+    if made.cut_seconds:
+        print(f"{audio}: {made.cut_seconds:.2f} s of silence at its end left out", file=sys.stderr)
+    print(f"{audio}: heard {heard}; goes on as {told.style}, {told.tempo_bpm:.1f} bpm, {told.key}", file=sys.stderr)
+    with progress_bar(str(output)) as progress:
+        done = render_continuation(generator, made, audio, output, "PCM_16", plot, progress)
+    joined = f"joined at {made.recording.seconds:.2f} s, seed {made.request.seed}"
+    print(f"{output}: {done.seconds:.2f} s in {done.took_seconds:.1f} s, {joined}", file=sys.stderr)
+
+
 @app.command("explain")
 def explain_command(
     record: Annotated[Path, typer.Argument(help="the JSON beside a clip")],

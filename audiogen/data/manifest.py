@@ -6,7 +6,6 @@ other tracks or the audio itself is checked by `validate`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
 
 from audiogen.config import Config
-from audiogen.files import write_text
+from audiogen.files import sha256_file, write_text
 from audiogen.interfaces import SECTIONS, Attributes, AudiogenError, Chord, Key, Score
 
 Split = Literal["train", "validation", "test"]
@@ -151,12 +150,6 @@ def resolve(root: str | Path, track: Track) -> Path:
     if (base / track.path).resolve().is_relative_to(base):
         return base / track.path
     raise AudiogenError(f"{track.path}: leads out of the root {root}; only files inside the root are read")
-
-
-def sha256_file(path: str | Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def validate(manifest_path: str | Path, root: str | Path, check_audio: bool = True) -> list[str]:

@@ -37,6 +37,8 @@ class Request:
     seed: int
     melody: tuple[int, ...] = ()
     """pitch classes as of `audiogen.audio.chroma`"""
+    begun: torch.Tensor | None = None
+    """codes `[K, n]` of the score's first frames, which are there already"""
 
 
 class Generator:
@@ -134,7 +136,7 @@ class Generator:
         """A live stream of `request`, to advance and steer."""
         return Session(
             self.model, request.prompt, request.score, request.attributes, request.sampling, request.seed,
-            request.melody,
+            request.melody, request.begun,
         )  # fmt: skip
 
     def play(self, request: Request, chunk_frames: int = 25) -> Iterator[Waveform]:

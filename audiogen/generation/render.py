@@ -73,6 +73,11 @@ def from_record(path: str | Path, generator: Generator) -> Request:
     told = read_json(Path(path))
     if not isinstance(told, dict) or told.get("generated_by") != "audiogen" or told.get("format") != _FORMAT:
         raise AudiogenError(f"{path}: not the JSON of a clip made by this version of audiogen")
+    if "continues" in told:
+        raise AudiogenError(
+            f"{path}: continues the recording {told['continues']['file']}; make it again with `audiogen continue` and "
+            f"--seed {told['seed']}"
+        )
     if told["model"]["fingerprint"] != generator.model.fingerprint:
         raise AudiogenError(
             f"{path}: made by the model {told['model']['name']} {told['model']['fingerprint']}, but "

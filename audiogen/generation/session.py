@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -16,7 +14,7 @@ from audiogen.lm.sampling import Sampling
 from audiogen.lm.score import lanes
 from audiogen.lm.stream import CodeStream, PrefixSource, WindowedStream
 from audiogen.style.parse import parse
-from audiogen.style.planner import plan, resolve_attributes
+from audiogen.style.planner import later, plan, resolve_attributes
 
 _FADE_SECONDS = 0.02
 _KNEE = 0.9
@@ -39,20 +37,27 @@ class Session:
         sampling: Sampling,
         seed: int,
         melody: tuple[int, ...] = (),
+        begun: torch.Tensor | None = None,
     ) -> None:
-        """`melody`: pitch classes as of `audiogen.audio.chroma`, for a model that knows melodies."""
+        """`melody`: pitch classes as of `audiogen.audio.chroma`, for a model that knows melodies. `begun`, codes
+        `[K, n]`: the score's first n frames are there already, and the stream goes on from them."""
         self.score, self.attributes = score, attributes
         self._model, self._seed, self._melody = model, seed, torch.tensor(melody, dtype=torch.long)
         self._rate = model.codec.sample_rate / model.codec.hop_length
-        self._samples_left = max(1, round(score.seconds * model.codec.sample_rate))
+        self._frames_done = 0 if begun is None else begun.shape[1]
+        played = self._frames_done * model.codec.hop_length
+        self._samples_left = max(1, round(score.seconds * model.codec.sample_rate) - played)
         self._frames_left = -(-self._samples_left // model.codec.hop_length)
-        self._frames_done = 0
         if isinstance(model.lm, MusicGen):
-            prefix = self._windows(model.lm, prompt)
-            self._codes = WindowedStream(model.engine, prefix, sampling, seed, self._frames_left)
+            windows = self._windows(model.lm, prompt)
+            self._codes = WindowedStream(model.engine, windows, sampling, seed, self._frames_left)
         else:
-            self._codes = CodeStream(model.engine, self._prefix(prompt, attributes), self._lanes, sampling, seed)
+            prefix = self._prefix(prompt, attributes)
+            self._codes = CodeStream(model.engine, prefix, self._lanes, sampling, seed, begun)
         self._decoder = model.codec.streaming_decoder(1)
+        self.lead = self._decode_begun(begun) if begun is not None else None
+        """what was there already as the codec plays it, but for the last samples, which the decoder holds back: they
+        come first in what `advance` gives"""
 
     @property
     def finished(self) -> bool:
@@ -90,7 +95,7 @@ class Session:
         if not self._frames_left:
             fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
             samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade)
-        return Waveform(_soften(samples), rate)
+        return Waveform(soften(samples), rate)
 
     def steer(self, text: str) -> None:
         """Another prompt from the next frame on: what follows is planned anew for the time that is left."""
@@ -104,8 +109,13 @@ class Session:
         now = self._frames_done / self._rate
         left = max(self.score.seconds - now, 1 / self._rate)
         self.attributes = resolve_attributes(prompt, habits, self._seed)
-        self.score = _later(plan(prompt, left, habits, self._seed), now)
+        self.score = later(plan(prompt, left, habits, self._seed), now)
         self._codes.steer(self._prefix(prompt, self.attributes), self._lanes)
+
+    def _decode_begun(self, codes: torch.Tensor) -> Waveform:
+        samples = self._decoder.decode(codes[None])[0]
+        self._samples_left += codes.shape[1] * self._model.codec.hop_length - samples.shape[1]
+        return Waveform(samples, self._model.codec.sample_rate)
 
     def _lanes(self, first: int, frames: int) -> np.ndarray:
         return lanes(self.score, first, frames, self._rate)
@@ -130,19 +140,7 @@ class Session:
         return prefix
 
 
-def _later(score: Score, by_seconds: float) -> Score:
-    """The same score, begun later."""
-    return Score(
-        seconds=score.seconds + by_seconds,
-        beats_seconds=score.beats_seconds + by_seconds,
-        downbeats_seconds=score.downbeats_seconds + by_seconds,
-        chords=tuple(replace(chord, start_seconds=chord.start_seconds + by_seconds) for chord in score.chords),
-        sections=tuple((start + by_seconds, label) for start, label in score.sections),
-        energy=tuple((time + by_seconds, value) for time, value in score.energy),
-    )
-
-
-def _soften(samples: torch.Tensor) -> torch.Tensor:
+def soften(samples: torch.Tensor) -> torch.Tensor:
     """Leave ±0.9 alone and bend what is beyond towards ±1, sample by sample, so that nothing clips."""
     over = (samples.abs() - _KNEE).clamp_min(0)
     bent = _KNEE + (1 - _KNEE) * torch.tanh(over / (1 - _KNEE))

@@ -55,10 +55,11 @@ def resolve_attributes(prompt: Prompt, habits: Habits, seed: int) -> Attributes:
     )
 
 
-def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int) -> Score:
+def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int, *, begun: bool = False) -> Score:
     """A score of exactly `seconds` (above 0, at most 10 hours): beats from 0 to the end, chords, sections, energy.
 
-    From 20 s on it ends with an outro on the tonic. The same arguments give the same score.
+    From 20 s on it ends with an outro on the tonic. `begun`: music came before, so there is no intro. The same
+    arguments give the same score.
     """
     check_seconds(seconds, f"a plan of {seconds:g} seconds")
     attributes = resolve_attributes(prompt, habits, seed)
@@ -67,7 +68,8 @@ def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int) -> Score:
     bars = max(1, int(seconds * attributes.tempo_bpm / 60 / metre + 1e-6))
     home = round((seconds - min(own.ending_seconds, 0.15 * seconds)) * attributes.tempo_bpm / 60 / metre)
     home = min(home, bars - 1)  # the bar of the last chord
-    form = _form(own, bars, bars - home, seconds >= SHORT_SECONDS, _dice(seed, "form", attributes.style))
+    dice = _dice(seed, "form", attributes.style)
+    form = _form(own, bars, bars - home, seconds >= SHORT_SECONDS, "intro" if begun else "start", dice)
     loops = _harmony(
         own,
         habits.overall,
@@ -91,6 +93,18 @@ def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int) -> Score:
         ending = _ending(own, attributes.key, metre, _dice(seed, "ending", attributes.style))
         sections[-1] = sections[-1]._replace(chords=_come_home(sections[-1].chords, before, ending))
     return build_score(sections, seconds, attributes.tempo_bpm, metre)
+
+
+def later(score: Score, by_seconds: float) -> Score:
+    """The same score, begun later."""
+    return Score(
+        seconds=score.seconds + by_seconds,
+        beats_seconds=score.beats_seconds + by_seconds,
+        downbeats_seconds=score.downbeats_seconds + by_seconds,
+        chords=tuple(replace(chord, start_seconds=chord.start_seconds + by_seconds) for chord in score.chords),
+        sections=tuple((start + by_seconds, label) for start, label in score.sections),
+        energy=tuple((time + by_seconds, value) for time, value in score.energy),
+    )
 
 
 def build_score(sections: list[PlannedSection], seconds: float, tempo_bpm: float, beats_per_bar: int) -> Score:
@@ -163,9 +177,11 @@ def _band(asked: tuple[str, ...], own: StyleHabits, excluded: set[str], dice: np
     return asked + tuple(name for name in rest if name not in asked and name not in excluded)
 
 
-def _form(own: StyleHabits, bars: int, last: int, whole: bool, dice: np.random.Generator) -> list[tuple[str, int]]:
-    """Labels and bars that add up to `bars`, the final `last` of them on the last chord. The best of some tries: it
-    leads into the outro, and has a chorus."""
+def _form(
+    own: StyleHabits, bars: int, last: int, whole: bool, before: str, dice: np.random.Generator
+) -> list[tuple[str, int]]:
+    """Labels and bars that add up to `bars`, the final `last` of them on the last chord; `before` is what they follow.
+    The best of some tries: it leads into the outro, and has a chorus."""
     body = {label for label in own.bars if label in SECTIONS} - {"intro", "outro"} or {"verse"}
     if whole and bars < 2:
         return [("outro", bars)]
@@ -174,7 +190,7 @@ def _form(own: StyleHabits, bars: int, last: int, whole: bool, dice: np.random.G
         named = {label: count for label, count in middle.items() if label in ("verse", "chorus")}
         return [(_draw(named or middle, dice), bars)]
     for _ in range(_TRIES):
-        form = _try_form(own, bars, last, body, dice)
+        form = _try_form(own, bars, last, body, before, dice)
         after = own.next_section.get(form[-2][0], {"outro": 1})
         crowned = bars < 24 or "chorus" not in body or any(label == "chorus" for label, _ in form)
         if crowned and ("outro" in after or "end" in after):
@@ -183,7 +199,7 @@ def _form(own: StyleHabits, bars: int, last: int, whole: bool, dice: np.random.G
 
 
 def _try_form(
-    own: StyleHabits, bars: int, last: int, body: set[str], dice: np.random.Generator
+    own: StyleHabits, bars: int, last: int, body: set[str], before: str, dice: np.random.Generator
 ) -> list[tuple[str, int]]:
     shrink = min(max(bars / max(own.typical_bars, 1), 0.5), 1.0)
 
@@ -197,9 +213,8 @@ def _try_form(
     odd = left % (_PHRASE_BARS if bars >= 32 else 2) if bars >= 12 else 0
     outro, left = outro + odd, left - odd  # odd bars go to the outro, so that phrases stay whole
     form: list[tuple[str, int]] = []
-    before = "start"
     while left > 0:
-        allowed = body | {"intro"} if not form and bars >= 16 else body
+        allowed = body | {"intro"} if before == "start" and bars >= 16 else body
         weights = {name: count for name, count in own.next_section.get(before, {}).items() if name in allowed}
         label = _draw(weights or dict.fromkeys(body, 1), dice)
         count = min(length(label), max(1 if label == "intro" else 2, bars // 16) * _PHRASE_BARS)

@@ -22,8 +22,8 @@ if not __package__:  # run as a script: make the folder importable as the packag
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     __package__ = "recipes.starter_catalogue"
 
-from audiogen.data.manifest import Track, sha256_file, write_manifest
-from audiogen.files import write_text
+from audiogen.data.manifest import Track, write_manifest
+from audiogen.files import sha256_file, write_text
 from audiogen.interfaces import AudiogenError, Chord, Key
 
 from .compose import compose, outline

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiogen.data.manifest import Track, read_manifest, resolve, sha256_file, summarise, validate, write_manifest
+from audiogen.data.manifest import Track, read_manifest, resolve, summarise, validate, write_manifest
+from audiogen.files import sha256_file
 from audiogen.interfaces import AudiogenError, Chord, Key
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from audiogen import Generator
-from audiogen.generation.session import _soften
+from audiogen.generation.session import soften
 from audiogen.lm.sampling import Sampling
 from tests.laws import memory_is_constant
 
@@ -59,6 +59,6 @@ def test_memory_does_not_grow(generator: Generator) -> None:
 
 def test_peaks_bend_instead_of_clipping() -> None:
     quiet = torch.linspace(-0.9, 0.9, 11)
-    assert torch.equal(_soften(quiet), quiet)
-    loud = _soften(torch.tensor([-8.0, 0.95, 3.0]))
+    assert torch.equal(soften(quiet), quiet)
+    loud = soften(torch.tensor([-8.0, 0.95, 3.0]))
     assert float(loud.abs().max()) <= 1 and 0.9 < float(loud[1]) < 0.95

@@ -1,0 +1,290 @@
+"""A recording goes on: its beat, key and style are heard, and a stream begins from its codes.
+
+The stream's clock starts with the last frames of the recording, as many as the model's window holds. The beat that was
+heard runs on; at the first bar line a plan takes over.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiogen.audio.beatgrid import BeatGrid, beat_grid
+from audiogen.audio.defects import SILENCE_DB
+from audiogen.audio.features import key, loudness_lufs
+from audiogen.audio.io import read
+from audiogen.audio.mastering import TARGET_LUFS
+from audiogen.audio.sinks import Subtype
+from audiogen.files import sha256_file
+from audiogen.generation.generator import Generator, Request
+from audiogen.generation.render import CHUNK_FRAMES, Progress, Rendered, clip_sink, record, write_beside
+from audiogen.generation.session import Session, soften
+from audiogen.interfaces import Attributes, AudiogenError, Score, Waveform
+from audiogen.lm.model import MusicLM
+from audiogen.lm.sampling import Sampling
+from audiogen.style.habits import Habits
+from audiogen.style.listen import shipped_judge
+from audiogen.style.parse import Understanding, merge, parse
+from audiogen.style.planner import later, plan, resolve_attributes
+
+DEFAULT_SECONDS = 60.0
+LEAST_SECONDS = 1.0
+"""of the recording"""
+
+_HEARD_SECONDS = 60.0  # of the recording's end: in it beat, key and style are heard
+_LEVEL_SECONDS = 6.0  # in which its loudness is measured
+_FADE_SECONDS = 0.5
+_SAME_TEMPO = 1.06  # up to this ratio, the tempo asked for is the one that is heard
+_TRIMMED_SECONDS = 0.25  # silence at the end that lasts longer is left out
+_WINDOW_SECONDS = 0.05
+_BLOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A recording and how it goes on. Its JSON's `plan` counts from `context_samples` before the join."""
+
+    recording: Waveform
+    """what is kept of it, at the model's rate and in its channels"""
+    request: Request
+    context_samples: int
+    """the end of the recording that the model was given as codes"""
+    gain: float
+    """the model's output is multiplied by it, to be as loud as the recording"""
+    cut_seconds: float
+    """of silence at the end of the file, left out"""
+    grid: BeatGrid | None
+    """the beat of the recording; its clock is the stream's. None where no steady beat is heard"""
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording and of what follows."""
+        return self.recording.seconds + self.request.score.seconds - self.context_samples / self.recording.sample_rate
+
+    def play(self, generator: Generator, chunk_frames: int) -> Iterator[Waveform]:
+        """The recording and what follows it, in chunks `[C, S]`. Up to the join the recording fades into what the codec
+        makes of it, so that its sound does not change all at once."""
+        rate, kept = self.recording.sample_rate, self.recording.samples
+        fade = min(round(_FADE_SECONDS * rate), self.context_samples)
+        for block in kept[:, : kept.shape[1] - fade].split(round(_BLOCK_SECONDS * rate), 1):
+            yield Waveform(block, rate)
+        session = generator.session(self.request)
+        played = (soften(self.gain * part) for part in _from(session, chunk_frames, self.context_samples - fade))
+        head = next(played)
+        while head.shape[1] < fade:
+            head = torch.cat([head, next(played)], 1)
+        yield Waveform(
+            torch.cat([cross_fade(kept[:, kept.shape[1] - fade :], head[:, :fade]), head[:, fade:]], 1), rate
+        )
+        for part in played:
+            yield Waveform(part, rate)
+
+    def told(self, path: Path) -> dict[str, Any]:
+        """What the JSON beside the clip says of the recording at `path`."""
+        heard = self.grid
+        return {
+            "file": path.name,
+            "sha256": sha256_file(path),
+            "join_seconds": round(self.recording.seconds, 6),
+            "cut_seconds": round(self.cut_seconds, 3),
+            "context_seconds": self.context_samples / self.recording.sample_rate,
+            "gain_db": round(20 * math.log10(self.gain), 3),
+            "heard_tempo_bpm": None if heard is None else round(heard.tempo_bpm, 3),
+            "heard_beats_per_bar": None if heard is None else heard.beats_per_bar,
+        }
+
+
+def continue_recording(
+    generator: Generator,
+    path: str | Path,
+    prompt: str | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
+    *,
+    bpm: float | None = None,
+    key_name: str | None = None,
+    sampling: Sampling | None = None,
+) -> Continuation:
+    """Listen to the recording at `path` and settle how it goes on for `seconds` (else the prompt's, else 60).
+
+    What the prompt leaves open, tempo, metre, key and style, is taken from the recording. Raises AudiogenError for bad
+    input, a recording that is silent or shorter than a second, and a model that does not plan.
+    """
+    model = generator.model
+    if model.habits is None or not isinstance(model.lm, MusicLM):
+        raise AudiogenError(f"{model.name} follows its text alone and continues no recordings; use mini")
+    understood = Understanding("") if prompt is None else parse(prompt)
+    understood = merge(understood, bpm=bpm, key=key_name, seconds=seconds)
+    length = understood.attributes.seconds or DEFAULT_SECONDS
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    whole = read(path, generator.sample_rate, generator.channels)
+    recording = _trimmed(whole, path)
+    codes, gain = _codes(generator, recording, path)
+    context = codes.shape[1] * model.codec.hop_length
+    end = _last(recording, _HEARD_SECONDS)
+    filled, grid = _heard(end, understood, model.habits)
+    if grid is not None:
+        start = context / recording.sample_rate - end.seconds
+        grid = replace(grid, downbeat_seconds=grid.downbeat_seconds + start)
+    attributes = replace(
+        resolve_attributes(filled, model.habits, seed), instruments=understood.attributes.instruments
+    )  # those of the recording are in its codes
+    score = _score(
+        replace(filled, attributes=attributes), grid, context / recording.sample_rate, length, model.habits, seed
+    )
+    request = generator.request(understood, None, seed, sampling=sampling, score=(score, attributes))
+    cut = whole.seconds - recording.seconds
+    return Continuation(recording, replace(request, begun=codes), context, gain, cut, grid)
+
+
+def render_continuation(
+    generator: Generator, made: Continuation, source: Path, path: Path, subtype: Subtype, plot: bool, progress: Progress
+) -> Rendered:
+    """Write `path`, the recording and what follows, the JSON beside it and, if asked, the picture; whole or not at
+    all."""
+    told = record(generator, made.request) | {"continues": made.told(source)}
+    began, done = time.monotonic(), 0.0
+    with clip_sink(generator, told, path, subtype) as sink:
+        for chunk in made.play(generator, CHUNK_FRAMES):
+            sink.write(chunk)
+            done += chunk.seconds
+            progress(done, made.seconds)
+    write_beside(path, told, plot)
+    return Rendered(done, time.monotonic() - began, sink.clipped_samples)
+
+
+def cross_fade(out: Tensor, into: Tensor) -> Tensor:
+    """From `out` to `into`, both `[C, S]`, at equal power however alike they are.
+
+    The gains of a linear fade, divided by what they would make of the power of two signals of that correlation: Fink,
+    Holters and Zölzer 2016, "Signal-matched power-complementary cross-fading and dry-wet mixing", eq. 7.
+    """
+    power = math.sqrt(float(out.square().sum() * into.square().sum()))
+    alike = min(max(float((out * into).sum()) / power, 0.0), 1.0) if power else 0.0
+    place = torch.linspace(0, 1, out.shape[1])
+    rise = place.square() * (3 - 2 * place)
+    norm = ((1 - rise).square() + rise.square() + 2 * alike * rise * (1 - rise)).sqrt()
+    return (out * (1 - rise) + into * rise) / norm
+
+
+def _from(session: Session, chunk_frames: int, skip: int) -> Iterator[Tensor]:
+    """Samples `[C, s]` of the stream, the frames it began with included, but for the first `skip`."""
+    assert session.lead is not None
+    part = session.lead.samples
+    while True:
+        if part.shape[1] > skip:
+            yield part[:, skip:]
+        skip = max(0, skip - part.shape[1])
+        if session.finished:
+            return
+        part = session.advance(chunk_frames).samples
+
+
+def _trimmed(whole: Waveform, path: str | Path) -> Waveform:
+    """Without the silence at its end. Raises AudiogenError when little or nothing is left."""
+    width = round(_WINDOW_SECONDS * whole.sample_rate)
+    windows = -(-whole.samples.shape[1] // width)
+    padded = torch.nn.functional.pad(whole.samples, (0, windows * width - whole.samples.shape[1]))
+    levels = 10 * torch.log10(padded.reshape(whole.channels, windows, width).square().mean((0, 2)) + 1e-12)
+    heard = torch.nonzero(levels > SILENCE_DB)
+    if not len(heard):
+        raise AudiogenError(f"{path}: is silent, there is nothing to continue; `audiogen generate` begins from nothing")
+    stop = (int(heard[-1]) + 1) * width
+    kept = whole if whole.samples.shape[1] - stop < _TRIMMED_SECONDS * whole.sample_rate else _cut(whole, stop)
+    if kept.seconds < LEAST_SECONDS:
+        raise AudiogenError(
+            f"{path}: {kept.seconds:.3f} s of sound; a continuation needs {LEAST_SECONDS:g} s to go on from"
+        )
+    return kept
+
+
+def _cut(waveform: Waveform, stop: int) -> Waveform:
+    return Waveform(waveform.samples[:, :stop], waveform.sample_rate)
+
+
+def _last(waveform: Waveform, seconds: float) -> Waveform:
+    count = min(round(seconds * waveform.sample_rate), waveform.samples.shape[1])
+    return Waveform(waveform.samples[:, waveform.samples.shape[1] - count :], waveform.sample_rate)
+
+
+def _codes(generator: Generator, recording: Waveform, path: str | Path) -> tuple[Tensor, float]:
+    """Codes `[K, n]` of the last n whole frames of the recording, and the gain that makes the codec as loud as it.
+
+    The codec hears it at the loudness of the music that the model was trained on.
+    """
+    codec, lm = generator.model.codec, generator.model.lm
+    assert isinstance(lm, MusicLM)
+    frames = min(recording.samples.shape[1] // codec.hop_length, lm.config.transformer.window_frames)
+    samples = recording.samples[:, recording.samples.shape[1] - frames * codec.hop_length :]
+    context = Waveform(samples, recording.sample_rate)
+    loudness = loudness_lufs(context)
+    if loudness == -math.inf:
+        raise AudiogenError(f"{path}: its last {context.seconds:.1f} s are too quiet to continue; make them louder")
+    raised = samples * 10 ** ((TARGET_LUFS - loudness) / 20)
+    codes = codec.encode(raised[None])[0, : lm.config.num_codebooks]
+    played = Waveform(codec.decode(codes[None])[0], recording.sample_rate)
+    ends = [loudness_lufs(_last(one, _LEVEL_SECONDS)) for one in (context, played)]
+    louder = ends[0] - ends[1] if math.isfinite(ends[0] - ends[1]) else loudness - TARGET_LUFS
+    return codes, 10 ** (louder / 20)
+
+
+def _heard(end: Waveform, asked: Understanding, habits: Habits) -> tuple[Understanding, BeatGrid | None]:
+    """What was asked, filled with what is heard in the end of the recording; and its beat."""
+    said = asked.attributes
+    style = said.style or next(iter(shipped_judge().hear(end)))
+    grid = _beat(end, said, habits.of(style).tempos_bpm)
+    tempo, metre = said.tempo_bpm, said.beats_per_bar
+    if grid is not None:
+        metre = metre or grid.beats_per_bar
+        if tempo is None or max(tempo / grid.tempo_bpm, grid.tempo_bpm / tempo) < _SAME_TEMPO:
+            tempo = grid.tempo_bpm
+    filled = Attributes(
+        style, said.moods, said.instruments, tempo, said.key or key(end), metre, said.seconds, said.energy
+    )
+    return replace(asked, attributes=filled), grid
+
+
+def _beat(end: Waveform, said: Attributes, usual_bpm: tuple[float, ...]) -> BeatGrid | None:
+    """The beat: near the tempo asked for if there is one, else in the octave in which the style has it."""
+    if said.tempo_bpm is not None:
+        near = (said.tempo_bpm / _SAME_TEMPO, said.tempo_bpm * _SAME_TEMPO)
+        found = beat_grid(end, near, said.beats_per_bar)
+        if found is not None:
+            return found
+    found = beat_grid(end, None, said.beats_per_bar)
+    if found is None or not usual_bpm or usual_bpm[0] <= found.tempo_bpm <= usual_bpm[-1]:
+        return found
+    for octave in (2.0, 0.5):
+        bpm = found.tempo_bpm * octave
+        if usual_bpm[0] <= bpm <= usual_bpm[-1]:
+            return beat_grid(end, (bpm / 1.02, bpm * 1.02), said.beats_per_bar) or found
+    return found
+
+
+def _score(
+    prompt: Understanding, grid: BeatGrid | None, join: float, seconds: float, habits: Habits, seed: int
+) -> Score:
+    """The beat that was heard up to the first bar line after the join, then a plan to the end."""
+    total = join + seconds
+    if grid is None:
+        return replace(later(plan(prompt, seconds, habits, seed, begun=True), join), seconds=total)
+    bars = grid.downbeats_seconds(join, total + 60)
+    begin = float(bars[0]) if len(bars) else total
+    if begin >= total - 60.0 / grid.tempo_bpm:
+        return Score(total, grid.beats_seconds(0, total), grid.downbeats_seconds(0, total))
+    planned = later(plan(prompt, total - begin, habits, seed, begun=True), begin)
+    return replace(
+        planned,
+        seconds=total,
+        beats_seconds=np.concatenate([grid.beats_seconds(0, begin - 1e-6), planned.beats_seconds]),
+        downbeats_seconds=np.concatenate([grid.downbeats_seconds(0, begin - 1e-6), planned.downbeats_seconds]),
+    )
