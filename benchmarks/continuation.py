@@ -1,6 +1,6 @@
 """Recordings continued: is the seam to be heard, is the beat found, does it go on.
 
-Held-out pieces are cut off at a random place and continued. Each seam stands beside all moments within 20 s of it: where
+Held-out pieces are cut off at a random place and continued. Each seam stands beside all moments within 20 s: where
 nothing shows, its steps of level and spectrum are as a random moment's are, 95 % of them below the 95th percentile.
 
 python benchmarks/continuation.py --json runs/continuation.json

@@ -92,7 +92,7 @@ def _onsets(waveform: Waveform) -> tuple[np.ndarray, np.ndarray]:
     window = torch.hann_window(_WINDOW)
     power = torch.stft(samples, _WINDOW, _HOP, window=window, pad_mode="constant", return_complex=True).abs().square()
     bands = melscale_fbanks(_WINDOW // 2 + 1, 30.0, _RATE / 2, _BANDS, _RATE).T @ power
-    level = (1e-3 * float(bands.mean()) + bands).log().numpy()  # what lies 30 dB below the mean is not heard
+    level = (1e-12 + 1e-3 * float(bands.mean()) + bands).log().numpy()  # what lies 30 dB below the mean is not heard
     rises = np.pad(np.maximum(level[:, 2:] - level[:, :-2], 0), ((0, 0), (1, 1)))
 
     def peaks(part: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from audiogen.audio.defects import SILENCE_DB
 from audiogen.audio.features import key, loudness_lufs
 from audiogen.audio.io import read
 from audiogen.audio.mastering import TARGET_LUFS
+from audiogen.audio.measured import tempo_met
 from audiogen.audio.sinks import Subtype
 from audiogen.files import sha256_file
 from audiogen.generation.generator import Generator, Request
@@ -223,7 +224,8 @@ def _codes(generator: Generator, recording: Waveform, path: str | Path) -> tuple
     """
     codec, lm = generator.model.codec, generator.model.lm
     assert isinstance(lm, MusicLM)
-    frames = min(recording.samples.shape[1] // codec.hop_length, lm.config.transformer.window_frames)
+    seen = max(lm.config.transformer.window_frames, round(LEAST_SECONDS * recording.sample_rate / codec.hop_length))
+    frames = min(recording.samples.shape[1] // codec.hop_length, seen)
     samples = recording.samples[:, recording.samples.shape[1] - frames * codec.hop_length :]
     context = Waveform(samples, recording.sample_rate)
     loudness = loudness_lufs(context)
@@ -254,20 +256,18 @@ def _heard(end: Waveform, asked: Understanding, habits: Habits) -> tuple[Underst
 
 
 def _beat(end: Waveform, said: Attributes, usual_bpm: tuple[float, ...]) -> BeatGrid | None:
-    """The beat: near the tempo asked for if there is one, else in the octave in which the style has it."""
-    if said.tempo_bpm is not None:
-        near = (said.tempo_bpm / _SAME_TEMPO, said.tempo_bpm * _SAME_TEMPO)
-        found = beat_grid(end, near, said.beats_per_bar)
-        if found is not None:
-            return found
+    """The beat, in the octave that was asked for, else in the one in which the style has it."""
     found = beat_grid(end, None, said.beats_per_bar)
-    if found is None or not usual_bpm or usual_bpm[0] <= found.tempo_bpm <= usual_bpm[-1]:
+    if found is None:
+        return None
+    heard, near = found.tempo_bpm, None
+    if said.tempo_bpm is not None:
+        near = said.tempo_bpm if tempo_met(said.tempo_bpm, heard, "octave and 3:2") else None
+    elif usual_bpm and not usual_bpm[0] <= heard <= usual_bpm[-1]:
+        near = next((bpm for bpm in (2 * heard, heard / 2) if usual_bpm[0] <= bpm <= usual_bpm[-1]), None)
+    if near is None:
         return found
-    for octave in (2.0, 0.5):
-        bpm = found.tempo_bpm * octave
-        if usual_bpm[0] <= bpm <= usual_bpm[-1]:
-            return beat_grid(end, (bpm / 1.02, bpm * 1.02), said.beats_per_bar) or found
-    return found
+    return beat_grid(end, (near / _SAME_TEMPO, near * _SAME_TEMPO), said.beats_per_bar) or found
 
 
 def _score(
