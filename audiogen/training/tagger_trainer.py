@@ -1,0 +1,225 @@
+"""The tagger as a training task: windows of what was heard, made other in ways whose answer is known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen.config import Config
+from audiogen.data.heard import excerpt_start, load_heard
+from audiogen.data.manifest import Track, read_manifest
+from audiogen.evaluation.tagging import score_tags
+from audiogen.interfaces import INSTRUMENTS, MOODS, STYLES, AudiogenError, Key
+from audiogen.style.ears import METRES, STEP_FRAMES, Ears, EarsConfig, instruments_present, tempo_classes
+from audiogen.style.hearing import SEMITONE_RATE, Heard
+from audiogen.style.tagger import CALIBRATED, Tagger, Tags
+from audiogen.training.hearing_changes import UNCHANGED, Change, changed, draw_change
+from audiogen.training.trainer import TrainerConfig
+
+SHOWN = ("style", "instruments_map", "tempo_octave", "key", "metre", "moods_map", "energy_correlation")
+_TEMPO_SPREAD = 0.7  # classes
+_SMOOTHING = 0.05
+
+
+class TaggerTrainingConfig(Config):
+    """`recipes/train_tagger.toml` in full."""
+
+    manifest: str
+    root: str
+    """folder of the audio"""
+    codes: str
+    """folder of prepared codes"""
+    codec: str
+    """model folder of the codec that made them"""
+    codebooks: int = Field(default=8, gt=0)
+    """as many as the language model writes"""
+    excerpt_seconds: float = Field(default=30.0, gt=3)
+    """of each track that are heard through the codec"""
+    heard: str
+    """folder for what is heard, computed once"""
+    ears: EarsConfig = EarsConfig()
+    trainer: TrainerConfig
+    windows: int = Field(default=2, gt=0)
+    """from each track: an instrument must be heard in one of them"""
+    window_frames: int = Field(default=128, ge=STEP_FRAMES, multiple_of=STEP_FRAMES)
+    through_codec: float = Field(default=0.35, ge=0, le=1)
+    """share of the tracks"""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A track as one of its versions is heard. `loudest_db` is that of the whole track as recorded."""
+
+    track: Track
+    heard: Heard
+    start_seconds: float
+    loudest_db: float
+
+
+class TaggerTask:
+    """Implements `audiogen.training.trainer.Task`."""
+
+    heads = ("style", "moods", "instruments", "attention", "energy")
+
+    def __init__(self, config: TaggerTrainingConfig) -> None:
+        self.config = config
+        torch.manual_seed(config.trainer.seed)
+        self.module = Ears(config.ears)
+        tracks = read_manifest(config.manifest)
+        self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
+        self._recorded = recordings(config, [track for track in tracks if track.split == "train"])
+        self._held_out = recordings(config, [track for track in tracks if track.split == "validation"])
+        if not self._recorded or not self._held_out:
+            raise AudiogenError(f"{config.manifest}: no tracks to train on, or none to validate with")
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"manifest": self._digest}
+
+    def batch(self, positions: range) -> dict[str, Any]:
+        """→ mel `[B · W, 64, 4 T]`, semitones `[B · W, 84, T]`, in dB, and the answers."""
+        items = [self._item(position) for position in positions]
+        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+
+    def _item(self, position: int) -> dict[str, np.ndarray]:
+        """W windows of one track, all changed alike, and its answers."""
+        epoch, index = divmod(position, len(self._recorded))
+        seed = self.config.trainer.seed
+        order = np.random.default_rng([seed, 1, epoch]).permutation(len(self._recorded))
+        random = np.random.default_rng([seed, 2, position])
+        own, coded = self._recorded[order[index]]
+        recording = coded if random.random() < self.config.through_codec else own
+        change = draw_change(random)
+        long = int(np.ceil(self.config.window_frames * change.tempo_ratio))
+        room = max(0, recording.heard.frames - long)
+        starts = (random.random(self.config.windows) * (room + 1)).astype(int)
+        parts = [self._window(recording, int(start), change, random) for start in starts]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]} | answers(recording.track, change)
+
+    def _window(
+        self, recording: Recording, start: int, change: Change, random: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        frames, ratio = self.config.window_frames, change.tempo_ratio
+        mel, semitones = changed(recording.heard, start, frames, recording.loudest_db, change, random)
+        steps = (np.arange(frames // STEP_FRAMES) + 0.5) * STEP_FRAMES * ratio
+        seconds = recording.start_seconds + (start + steps) / SEMITONE_RATE
+        curve = np.array(recording.track.energy or [(0.0, 0.0)], np.float64).T
+        return {"mel": mel, "semitones": semitones, "energy": np.interp(seconds, *curve).astype(np.float32)}
+
+    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        opinions = module(batch["mel"].flatten(0, 1), batch["semitones"].flatten(0, 1))
+        count = self.config.windows
+
+        def each(name: str) -> Tensor:
+            """The answers of a track, once for each of its windows."""
+            repeated: Tensor = batch[name].repeat_interleave(count, 0)
+            return repeated
+
+        logits, attention = (getattr(opinions, name).unflatten(0, (-1, count)).flatten(1, 2)
+                             for name in ("instruments", "attention"))  # fmt: skip
+        present = instruments_present(logits, attention).clamp(1e-4, 1 - 1e-4)
+        tempo = each("tempo")
+        metre = (opinions.metre.float() * tempo[:, None]).sum(2)
+        parts = {
+            "style": F.cross_entropy(
+                opinions.style.float(), each("style"), ignore_index=-1, label_smoothing=_SMOOTHING
+            ),
+            "key": F.cross_entropy(opinions.key.float(), each("key"), ignore_index=-1, label_smoothing=_SMOOTHING),
+            "tempo": -(tempo * opinions.tempo.float().log_softmax(1)).sum() / tempo.sum().clamp_min(1),
+            "metre": F.cross_entropy(metre, each("metre"), ignore_index=-1),
+            "instruments": 4 * F.binary_cross_entropy(present, batch["instruments"]),
+            "moods": F.binary_cross_entropy_with_logits(opinions.moods.float(), each("moods")),
+            "energy": F.binary_cross_entropy_with_logits(opinions.energy.float(), batch["energy"].flatten(0, 1)),
+        }
+        parts = {name: value for name, value in parts.items() if bool(value.isfinite())}  # none of a batch has a label
+        return sum(parts.values()), {f"loss_{name}": value.detach() for name, value in parts.items()}  # type: ignore[return-value]
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Figures of held-out tracks, whole as recorded, and of their excerpts through the codec."""
+        tagger = Tagger(module, {})  # type: ignore[arg-type]
+        found = {}
+        for name, version in (("", 0), ("codec_", 1)):
+            tags = tagged(tagger, [pair[version] for pair in self._held_out])
+            scores = score_tags(tags, [pair[version].track for pair in self._held_out])
+            found |= {f"{name}{key}": scores[key] for key in SHOWN}
+        module.requires_grad_(True)
+        return found
+
+    def write_samples(self, module: nn.Module, folder: Path) -> None:
+        """Nothing to listen to."""
+
+
+def recordings(config: TaggerTrainingConfig, tracks: list[Track]) -> list[tuple[Recording, Recording]]:
+    """Each track as recorded and through the codec."""
+    pairs = []
+    for track in tracks:
+        own, coded = load_heard(config.heard, track)
+        loudest = own.loudest_db()
+        start = excerpt_start(track, config.excerpt_seconds)
+        pairs.append((Recording(track, own, 0.0, loudest), Recording(track, coded, start, loudest)))
+    return pairs
+
+
+def tagged(tagger: Tagger, some: list[Recording]) -> list[Tags]:
+    """What the tagger says of each; energy is timed from the beginning of the track."""
+    found = []
+    for recording in some:
+        tags = tagger.tag(recording.heard)
+        found.append(replace(tags, energy=tags.energy + np.array([recording.start_seconds, 0.0])))
+    return found
+
+
+def answers(track: Track, change: Change) -> dict[str, np.ndarray]:
+    """What is right for a track so changed; -1, or zeros, where the track does not tell."""
+    key = -1
+    if track.key:
+        told = Key.parse(track.key)
+        key = (told.tonic + change.semitones) % 12 + (12 if told.mode == "minor" else 0)
+    tempo = np.zeros(len(tempo_classes()), np.float32)
+    if track.tempo_bpm:
+        distance = np.log(tempo_classes().numpy() / (track.tempo_bpm * change.tempo_ratio))
+        step = float(np.log(tempo_classes()[0] / tempo_classes()[1]))
+        tempo = np.exp(-0.5 * (distance / step / _TEMPO_SPREAD) ** 2).astype(np.float32)
+        tempo /= max(float(tempo.sum()), 1.0)
+    return {
+        "style": np.int64(STYLES.index(track.style) if track.style in STYLES else -1),
+        "moods": np.array([name in track.moods for name in MOODS], np.float32),
+        "instruments": np.array([name in track.instruments for name in INSTRUMENTS], np.float32),
+        "key": np.int64(key),
+        "tempo": tempo,
+        "metre": np.int64(METRES.index(track.beats_per_bar) if track.beats_per_bar in METRES else -1),
+    }
+
+
+def calibrated(config: TaggerTrainingConfig, ears: Ears) -> Tagger:
+    """The tagger of these weights, its temperatures those that make the answers for excerpts of the validation split
+    likeliest (Guo et al. 2017): as recorded and through the codec, as long as those through the codec."""
+    tracks = [track for track in read_manifest(config.manifest) if track.split == "validation"]
+    length = round(config.excerpt_seconds * SEMITONE_RATE)
+    plain, found = Tagger(ears, {}), []
+    for pair in recordings(config, tracks):
+        for recording in pair:
+            middle = max(0, recording.heard.frames - length) // 2
+            tags = plain.tag(recording.heard.cut(middle, length), recording.loudest_db)
+            found.append((tags, answers(recording.track, UNCHANGED)))
+    return Tagger(ears, {name: _temperature(name, found) for name in CALIBRATED})
+
+
+def _temperature(name: str, found: list[tuple[Tags, dict[str, np.ndarray]]]) -> float:
+    candidates = np.geomspace(0.25, 4.0, 49)
+    likelihood = np.zeros(len(candidates))
+    for tags, right in found:
+        logits = np.log(getattr(tags, name).astype(np.float64) + 1e-12)[None] / candidates[:, None]
+        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        if name == "tempo":
+            likelihood += logs @ right[name]
+        elif right[name] >= 0:
+            likelihood += logs[:, int(right[name])]
+    return float(candidates[likelihood.argmax()])
