@@ -9,42 +9,17 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from report import CODEC, ROOT, STARTER, Report, two_cores
 
 from audiogen.data.codes import PreparedCodes
-from audiogen.data.manifest import Track, read_manifest
-from audiogen.interfaces import Prompt
+from audiogen.data.manifest import read_manifest
+from audiogen.evaluation.likelihood import foreseen, nats
 from audiogen.lm.engine import EagerEngine, Engine, make_engine
 from audiogen.lm.model import MusicLM
-from audiogen.lm.sampling import Sampling
-from audiogen.lm.score import lanes
-from audiogen.lm.stream import CodeStream
 
 MINI = ROOT / "audiogen" / "models" / "mini" / "lm"
-
-
-@torch.inference_mode()
-def nats(engine: Engine, model: MusicLM, track: Track, codes: np.ndarray, frames: int) -> torch.Tensor:
-    """Cross-entropy of each codebook over the first frames of a piece under its own prompt and score, `[K]`."""
-    score, rate, books = track.score(), model.config.frame_rate, model.config.num_codebooks
-    prefix = model.prefix.encode([Prompt(track.captions[0], track.attributes())]).float()
-
-    def source(first: int, count: int) -> np.ndarray:
-        return lanes(score, first, count, rate)
-
-    known = torch.from_numpy(codes[:frames, :books].T.astype(np.int64))
-    stream = CodeStream(engine, prefix, source, Sampling(guidance=1.0), seed=0)
-    stream._prompt = known
-    turn = stream.ask(known.shape[1])
-    turn.logits = torch.zeros(*turn.forced.shape, model.config.codebook_size)
-    engine.run([turn])
-    logs = turn.logits.log_softmax(-1)
-    own = turn.forced < model.config.codebook_size
-    picked = logs.gather(2, turn.forced.clamp(max=model.config.codebook_size - 1)[..., None])[..., 0]
-    return -(picked * own).sum(0) / own.sum(0)
 
 
 def main(
@@ -64,7 +39,9 @@ def main(
         "int8": make_engine(MusicLM.load(MINI), "int8"),
     }
     found = {
-        name: torch.stack([nats(engine, model, track, prepared[i], frames) for i, track in enumerate(tracks)]).mean(0)
+        name: torch.stack(
+            [nats(*foreseen(engine, model, track, prepared[i], frames)) for i, track in enumerate(tracks)]
+        ).mean(0)
         for name, engine in engines.items()
     }
     report = Report(f"Cross-entropy, {len(tracks)} validation pieces, {frames} frames each")

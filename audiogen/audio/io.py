@@ -102,6 +102,17 @@ def write(path: str | Path, waveform: Waveform, subtype: Subtype = "PCM_16") -> 
         sink.write(waveform)
 
 
+def flac(waveform: Waveform) -> bytes:
+    """The waveform as a FLAC file of 16 bits, for a page that brings its audio along."""
+    import io
+
+    import soundfile
+
+    data = io.BytesIO()
+    soundfile.write(data, waveform.samples.T.numpy(), waveform.sample_rate, format="FLAC", subtype="PCM_16")
+    return data.getvalue()
+
+
 def resample(waveform: Waveform, sample_rate: int) -> Waveform:
     """Band-limited resampling (windowed sinc, torchaudio) to `sample_rate`; length `ceil(S · new / old)`."""
     if waveform.sample_rate == sample_rate:

@@ -17,12 +17,12 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    size: int
 
     def to_json(self) -> dict[str, float | int | None]:
         """NaN becomes null; five digits."""
         values = {name: None if np.isnan(v) else round(float(v), 5) for name, v in zip("vlh", self[:3], strict=True)}
-        return {"value": values["v"], "low": values["l"], "high": values["h"], "count": self.count}
+        return {"value": values["v"], "low": values["l"], "high": values["h"], "count": self.size}
 
 
 def estimate(values: Sequence[float], groups: Sequence[object] | None = None, seed: int = 0) -> Estimate:
