@@ -184,8 +184,9 @@ def answers(track: Track, change: Change) -> dict[str, np.ndarray]:
         key = (told.tonic + change.semitones) % 12 + (12 if told.mode == "minor" else 0)
     tempo = np.zeros(len(tempo_classes()), np.float32)
     if track.tempo_bpm:
-        distance = np.log(tempo_classes().numpy() / (track.tempo_bpm * change.tempo_ratio))
-        step = float(np.log(tempo_classes()[0] / tempo_classes()[1]))
+        classes = tempo_classes().numpy()
+        distance = np.log(classes / (track.tempo_bpm * change.tempo_ratio))
+        step = np.log(classes[0] / classes[1])
         tempo = np.exp(-0.5 * (distance / step / _TEMPO_SPREAD) ** 2).astype(np.float32)
         tempo /= max(float(tempo.sum()), 1.0)
     return {
