@@ -16,6 +16,7 @@ from audiogen.interfaces import Waveform
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.recurrent import RecurrentConfig
 from audiogen.lm.transformer import TransformerConfig
+from audiogen.style.ears import Ears, EarsConfig
 
 RATE = 16_000
 CODEC = SpectralCodecConfig(
@@ -29,6 +30,7 @@ LM = MusicLMConfig(num_codebooks=4, codebook_size=32, code_dim=8, transformer=TR
 LSTM = MusicLMConfig(
     num_codebooks=4, codebook_size=32, code_dim=8, recurrent=RecurrentConfig(dim=32, depth=2, hidden=40)
 )
+EARS = EarsConfig(timbre=(4, 6, 8, 8), pitch=(4, 6, 8), key=12, onsets=4, tempo=8, embedding=16)
 MINI = Path(audiogen.__file__).parent / "models" / "mini"
 
 
@@ -66,6 +68,12 @@ def language_model(seed: int = 0, config: MusicLMConfig = LM) -> MusicLM:
             if weight.ndim == 2 and float(weight.std()) < 0.05:
                 weight.mul_(10)
     return made.eval().requires_grad_(False)
+
+
+def ears(seed: int = 0) -> Ears:
+    """A tagger's network of random weights, every branch of which says something."""
+    torch.manual_seed(seed)
+    return Ears(EARS).eval().requires_grad_(False)
 
 
 def catalogue(root: Path, seconds: float = 4.0) -> list[Track]:

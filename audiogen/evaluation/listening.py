@@ -164,7 +164,8 @@ function show() {
   document.querySelector("#bar i").style.width = 100 * at / all + "%";
   main.textContent = "";
   if (at === all) return finish();
-  const trial = data.trials[state.order[at]], clips = state.flip[at].map(k => trial[k]), ratings = {}, heard = new Set();
+  const trial = data.trials[state.order[at]], clips = state.flip[at].map(k => trial[k]);
+  const ratings = {}, heard = new Set();
   add(main, "p", "Comparison " + (at + 1) + " of " + all + (clips.length === 2 ? ". Which do you prefer?"
     : ". Rate each from 0 (bad) to 100 (excellent)."));
   const sounds = clips.map(clip => { const a = new Audio(clip.audio); a.loop = true; return a; });
@@ -193,7 +194,8 @@ function show() {
   add(main, "button", "\\u25a0 stop").onclick = () => sounds.forEach(s => s.pause());
   const row = add(main, "p");
   const choice = (text, values) => {
-    const made = add(row, "button", text); made.className = "answer"; made.disabled = true; made.onclick = () => done(values());
+    const made = add(row, "button", text);
+    made.className = "answer"; made.disabled = true; made.onclick = () => done(values());
   };
   if (clips.length === 2) {
     choice("clip 1", () => ({[clips[0].id]: 100, [clips[1].id]: 0}));

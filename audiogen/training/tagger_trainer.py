@@ -144,7 +144,7 @@ class TaggerTask:
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Figures of held-out tracks, whole as recorded, and of their excerpts through the codec."""
         tagger = Tagger(module, {})  # type: ignore[arg-type]
-        found = {}
+        found: dict[str, float] = {}
         for name, version in (("", 0), ("codec_", 1)):
             tags = tagged(tagger, [pair[version] for pair in self._held_out])
             scores = score_tags(tags, [pair[version].track for pair in self._held_out])
@@ -184,17 +184,18 @@ def answers(track: Track, change: Change) -> dict[str, np.ndarray]:
         key = (told.tonic + change.semitones) % 12 + (12 if told.mode == "minor" else 0)
     tempo = np.zeros(len(tempo_classes()), np.float32)
     if track.tempo_bpm:
-        distance = np.log(tempo_classes().numpy() / (track.tempo_bpm * change.tempo_ratio))
-        step = float(np.log(tempo_classes()[0] / tempo_classes()[1]))
+        classes = tempo_classes().numpy()
+        distance = np.log(classes / (track.tempo_bpm * change.tempo_ratio))
+        step = np.log(classes[0] / classes[1])
         tempo = np.exp(-0.5 * (distance / step / _TEMPO_SPREAD) ** 2).astype(np.float32)
         tempo /= max(float(tempo.sum()), 1.0)
     return {
-        "style": np.int64(STYLES.index(track.style) if track.style in STYLES else -1),
+        "style": np.array(STYLES.index(track.style) if track.style in STYLES else -1),
         "moods": np.array([name in track.moods for name in MOODS], np.float32),
         "instruments": np.array([name in track.instruments for name in INSTRUMENTS], np.float32),
-        "key": np.int64(key),
+        "key": np.array(key),
         "tempo": tempo,
-        "metre": np.int64(METRES.index(track.beats_per_bar) if track.beats_per_bar in METRES else -1),
+        "metre": np.array(METRES.index(track.beats_per_bar) if track.beats_per_bar in METRES else -1),
     }
 
 
