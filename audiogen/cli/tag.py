@@ -101,8 +101,9 @@ def similar_command(
 
       audiogen similar "dark techno, 130 bpm" --in data/starter/manifest.jsonl --walk 12
     """
-    from audiogen.data.manifest import read_manifest, sha256_file
+    from audiogen.data.manifest import read_manifest
     from audiogen.data.similar import best, update_index
+    from audiogen.files import sha256_file
     from audiogen.style.parse import explain, parse
     from audiogen.style.tagger import shipped_tagger
 
