@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and numpy load: tests run side by side
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -38,3 +39,25 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of random weights: a real one but for its size."""
+    from audiogen.files import write_json
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    codec = tiny.codec()
+    codec.save(folder / "codec", "float32")
+    tiny.language_model().save(folder / "lm", "float32")
+    write_json(folder / "config.json", {"kind": "audiogen", "name": "tiny", "codec": codec.fingerprint})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def generator(model_folder: Path) -> Any:
+    from audiogen.generation.generator import Generator
+
+    return Generator.from_pretrained(model_folder, precision="float32")

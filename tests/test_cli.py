@@ -15,8 +15,6 @@ from tiny import notes
 from audiogen.audio.io import write
 from audiogen.interfaces import Waveform
 
-pytest_plugins = ["tests.generation.conftest"]
-
 
 def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from audiogen.cli import main; main()", *map(str, words)]

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +25,6 @@ from audiogen.storage import read_json
 
 if TYPE_CHECKING:
     from audiogen.generation.generator import Generator, Request
-    from audiogen.style.tagger import Tagger
 
 Way = Literal["told", "without score", "unconditional"]
 """how a model is asked: with all there is, without its score, with nothing at all"""
@@ -179,7 +179,12 @@ def _measured(
     if not jobs_left:
         return
     workers = min(jobs or len(os.sched_getaffinity(0)), len(jobs_left))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
+    if workers == 1:
+        with one_thread():
+            for prompt, take, key in jobs_left:
+                yield prompt, take, key, _measure(folder / prompt.file(take))
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool:
         pending = {
             pool.submit(_measure, folder / prompt.file(take)): (prompt, take, key) for prompt, take, key in jobs_left
         }
@@ -190,25 +195,32 @@ def _measured(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_tagger: Tagger | None = None
-
-
-def _start() -> None:
-    global _tagger
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, however many processes measure."""
     import torch
 
-    from audiogen.style.tagger import shipped_tagger
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def start_worker() -> None:
+    """A measuring process has one thread."""
+    import torch
 
     torch.set_num_threads(1)
-    _tagger = shipped_tagger()
 
 
 def _measure(path: Path) -> Result:
     from audiogen.evaluation.clips import measure_clip
+    from audiogen.style.tagger import shipped_tagger
 
-    assert _tagger is not None
     try:
-        return measure_clip(path, _tagger)
+        return measure_clip(path, shipped_tagger())
     except AudiogenError as error:
         return str(error).removeprefix(f"{path}: ")
 

@@ -21,7 +21,7 @@ from audiogen.evaluation.copying import CodeRuns, Fingerprints, fingerprint
 from audiogen.evaluation.likelihood import measure_model
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.statistics import estimate
-from audiogen.evaluation.systems import Clip, Progress
+from audiogen.evaluation.systems import Clip, Progress, start_worker
 from audiogen.files import atomic_path
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import AudiogenError
@@ -96,7 +96,7 @@ class TrainingData:
                 self._kept.mkdir(parents=True, exist_ok=True)
                 workers = min(self._jobs or len(os.sched_getaffinity(0)), len(missing))
                 targets = [self._file(path) for path in missing]
-                with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+                with ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool:
                     for number, _ in enumerate(pool.map(_fingerprint_to, missing, targets), 1):
                         progress(number, len(missing))
             self._prints = Fingerprints.of([self._fingerprint(path) for path in paths])
@@ -166,12 +166,6 @@ def _fit(prompt: EvaluationPrompt, track: Track) -> float:
     found -= sum(name in track.instruments for name in asked.absent)
     found += 1.0 * (asked.beats_per_bar is not None and track.beats_per_bar == asked.beats_per_bar)
     return found + min(1.0, track.seconds / prompt.seconds)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _fingerprint_to(path: Path, target: Path) -> None:

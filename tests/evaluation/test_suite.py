@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audiogen.audio.io import read, write
+from audiogen.evaluation.prompts import EvaluationPrompt
+from audiogen.evaluation.suite import Subject, evaluate
+from audiogen.evaluation.summary import summarise
+from audiogen.evaluation.systems import Clip
+from audiogen.evaluation.training_data import TrainingData
+from audiogen.generation.generator import Generator
+from audiogen.interfaces import AudiogenError, Waveform
+from tests import tiny
+
+PROMPTS = (
+    EvaluationPrompt.build(
+        {"id": "a", "prompt": "calm folk, 90 bpm", "seconds": 6, "asked": {"style": "folk", "tempo_bpm": 90}}, ""
+    ),
+    EvaluationPrompt.build({"id": "b", "prompt": "house at 999 bpm", "seconds": 6, "asked": {"style": "house"}}, ""),
+)
+
+
+def quiet(what: str) -> Any:
+    return lambda done, total: None
+
+
+def clips_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for take in (1, 2):
+        write(folder / PROMPTS[0].file(take), Waveform(tiny.notes(6.0, seed=take), tiny.RATE))
+    write(folder / "b-1.wav", Waveform(torch.zeros(1, 6 * tiny.RATE), tiny.RATE))
+    (folder / "b-2.wav").write_bytes(b"RIFF nonsense")
+    write(folder / "stranger.wav", Waveform(tiny.notes(6.0), tiny.RATE))
+    return folder
+
+
+def told(report: dict[str, Any]) -> str:
+    return json.dumps({name: value for name, value in report.items() if name != "times"}, sort_keys=True)
+
+
+def test_a_folder_with_missing_silent_corrupt_and_strange_files(tmp_path: Path) -> None:
+    folder = clips_folder(tmp_path / "theirs")
+    (folder / "a-2.wav").unlink()
+    report = evaluate([Subject("theirs", str(folder))], PROMPTS, tmp_path / "report", quiet, jobs=1)
+    found = report["systems"]["theirs"]
+    problems = {each["file"]: each["problem"] for each in found["failures"]}
+    assert problems["a-2.wav"] == "is missing" and "no sound" in problems["b-1.wav"] and "b-2.wav" in problems
+    assert found["not_asked_for"] == ["stranger.wav"] and found["clips"] == 4
+    assert found["marks"]["length"]["value"] == 0.25 and found["marks"]["style"]["count"] == 4
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "is missing" in page and "stranger.wav" in page and "a-1.wav" in page
+
+
+def test_the_same_input_gives_the_same_report_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    folder = clips_folder(tmp_path / "theirs")
+    subjects = [Subject("theirs", str(folder))]
+    first = evaluate(subjects, PROMPTS, tmp_path / "one", quiet, jobs=1)
+    again = evaluate(subjects, PROMPTS, tmp_path / "two", quiet, jobs=2)
+    assert told(first) == told(again)
+    kept = tmp_path / "one" / "measured" / "theirs" / "a-1.json"
+    before = kept.stat().st_mtime_ns
+    write(folder / "a-2.wav", Waveform(tiny.notes(6.0, seed=7), tiny.RATE))
+    changed = evaluate(subjects, PROMPTS, tmp_path / "one", quiet, jobs=1)
+    assert kept.stat().st_mtime_ns == before and told(changed) != told(first)
+
+
+def test_a_model_renders_and_what_it_refuses_is_a_failure(
+    generator: Generator, model_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "report"
+    subjects = [Subject("tiny", str(model_folder), takes=1), Subject("bare", str(model_folder), "unconditional", 1)]
+    report = evaluate(subjects, PROMPTS, output, quiet, jobs=1)
+    tiny_one = report["systems"]["tiny"]
+    assert [each["file"] for each in tiny_one["failures"]] == ["b-1.wav"] and "999" in tiny_one["failures"][0][
+        "problem"
+    ]
+    assert tiny_one["fingerprint"] == generator.model.fingerprint
+    clip = output / "clips" / "tiny" / "a-1.wav"
+    assert read(clip).seconds == 6.0
+    other = read(output / "clips" / "bare" / "a-1.wav").samples
+    assert not torch.equal(read(clip).samples, other)
+    before = clip.stat().st_mtime_ns
+    evaluate(subjects, PROMPTS, output, quiet, jobs=1)
+    assert clip.stat().st_mtime_ns == before
+    with pytest.raises(AudiogenError, match="other prompts"):
+        evaluate(subjects, PROMPTS[:1], output, quiet, jobs=1)
+    with pytest.raises(AudiogenError, match="another model"):
+        evaluate([Subject("tiny", str(model_folder), "without score", 1)], PROMPTS, output, quiet, jobs=1)
+
+
+@pytest.mark.parametrize("source", ["nothing", "empty"])
+def test_what_cannot_be_evaluated(tmp_path: Path, source: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AudiogenError, match=source):
+        evaluate([Subject("x", str(tmp_path / source))], PROMPTS, tmp_path / "report", quiet)
+    assert not (tmp_path / "report").exists()
+
+
+def test_against_the_training_music(tmp_path: Path) -> None:
+    tracks = tiny.catalogue(tmp_path / "music", seconds=12.0)
+    tiny.prepared(tmp_path / "music", tracks)
+    music = tmp_path / "music"
+    data = TrainingData(music / "manifest.jsonl", music, music / "codes", music / "codec", tmp_path / "prints", 1)
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    copied = read(music / "1.wav").samples[:, 2 * tiny.RATE : 8 * tiny.RATE]
+    for name, samples in (("a-1", copied), ("a-2", tiny.notes(6.0, seed=40))):
+        write(folder / f"{name}.wav", Waveform(samples, tiny.RATE))
+    report = evaluate(
+        [Subject("theirs", str(folder)), Subject("retrieval", None, takes=1)], PROMPTS[:1], tmp_path / "report", quiet,
+        against=data, jobs=1,
+    )  # fmt: skip
+    suspects = report["systems"]["theirs"]["copying"]["suspects"]
+    assert [(each["file"], each["piece"]) for each in suspects] == [("a-1.wav", "1.wav")]
+    assert report["systems"]["retrieval"]["copying"]["suspects"][0]["file"] == "a-1.wav"
+    assert report["held_out"]["fingerprint_share"]["count"] == 1 and report["model"] is None
+
+
+def test_no_clips_at_all_are_no_crash(tmp_path: Path) -> None:
+    found = summarise([Clip(PROMPTS[0], 1, None, None, "is missing")], tmp_path, None)
+    assert found["marks"]["tempo"]["value"] == 0.0 and found["distance"]["rows"] == 0
