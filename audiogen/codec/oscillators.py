@@ -13,7 +13,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 _REACH = 3
 """bins on either side of a tone that its spectrum is drawn into: the main lobe and the first side lobes"""
@@ -142,7 +141,8 @@ class OscillatorBank(nn.Module):
         drawn = (tones * lobe[:, :, None]).flatten(3)
         columns = (floor.long()[:, :, None] + self.columns).flatten(2)[:, :, None].expand_as(drawn)
         zero = _REACH - 1  # the column of bin 0: below it lies what the lowest tones reach beyond it
-        canvas = F.pad(free, (zero, self.window // 2 + 1 + _REACH - free.shape[3]))
+        edges = free.new_zeros(*free.shape[:3], self.window // 2 + 1 + _REACH - free.shape[3])
+        canvas = torch.cat([edges[..., :zero], free, edges], 3)
         canvas[..., zero].mul_(0.5)  # it is its own conjugate
         canvas.scatter_add_(3, columns, drawn)
         spectra = canvas[..., zero : zero + self.window // 2 + 1]

@@ -234,7 +234,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             width = torch.complex(*(1.5 * across.tanh()).chunk(2, 2))
             amplitude = (loudness.clamp(max=6.0) - 6.0).exp()
             magnitude, phase = free.unflatten(2, (2, 2, config.bins)).unbind(2)  # each [B, F, 2, bins]
-            magnitude = magnitude.clamp(max=7.0).exp()
+            magnitude = magnitude.clamp(max=7.0).exp_()
             noise = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # half as dear as polar
             spectra, phases = self.oscillators(noise, amplitude, width, deviation, state.phases)
             hops = torch.fft.irfft(spectra, n=config.window).unflatten(3, (4, config.short_hop))
