@@ -97,8 +97,7 @@ def key(waveform: Waveform) -> Key | None:
     if _silent(samples):
         return None
     parts = np.array_split(samples, math.ceil(len(samples) / _KEY_PART_SAMPLES))  # equal parts bound the memory
-    harmonic = (librosa.effects.harmonic(part) for part in parts)
-    strength = np.mean([librosa.feature.chroma_cqt(y=part, sr=_RATE).mean(axis=1) for part in harmonic], axis=0)
+    strength = np.mean([librosa.feature.chroma_cqt(y=_harmonic(part), sr=_RATE).mean(axis=1) for part in parts], axis=0)
     if strength.std() == 0:
         return None
     scores = {
@@ -107,6 +106,21 @@ def key(waveform: Waveform) -> Key | None:
         for tonic in range(12)
     }
     return max(scores, key=scores.__getitem__)
+
+
+def _harmonic(samples: np.ndarray) -> np.ndarray:
+    """What sounds steadily in `[S]`: harmonic-percussive separation by medians along time and frequency (Fitzgerald
+    2010), as `librosa.effects.harmonic` does it, whose two-dimensional filter takes six times as long."""
+    import librosa
+    from scipy.ndimage import median_filter
+
+    spectrum = librosa.stft(samples)
+    magnitude = np.abs(spectrum)
+    steady, sudden = (
+        np.stack([median_filter(row, size=31, mode="reflect") for row in rows]) for rows in (magnitude, magnitude.T)
+    )
+    mask = librosa.util.softmask(steady, sudden.T, power=2, split_zeros=True)
+    return librosa.istft(spectrum * mask, dtype=samples.dtype, length=len(samples))
 
 
 @one_process_compiles

@@ -58,20 +58,23 @@ class PitchBank(nn.Module):
         """samples before the end of a frame that are looked at"""
         return self.windows[0] + self.shift
 
-    def forward(self, seen: Tensor, frames: int, hop: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Mid `[B, past_samples + (frames - 1) · hop]` → amplitude, deviation, clearness, each `[B, frames, K]`.
+    def forward(self, seen: Tensor, frames: int, hop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mid `[B, past_samples + (frames - 1) · hop]` → amplitude, deviation, clearness, each `[B, frames, K]`, and
+        the spectrum of `window`, complex64 `[B, frames, window / 2 + 1]`.
 
         Amplitude is that of a sine (full scale 1); deviation is in semitones, within ±1; clearness 0…1 tells whether
         one tone alone is heard there (the frequencies of several blur); where it is 0 the deviation means nothing.
         """
-        amplitude, deviation_hz, clearness = [], [], []
+        amplitude, deviation_hz, clearness, spectra = [], [], [], []
         for index, size in enumerate(self.windows):
             hann, weights = getattr(self, f"hann_{index}"), getattr(self, f"weights_{index}")
             start = self.past_samples - size
-            now, before = (
-                torch.fft.rfft(seen[:, start - back :].unfold(1, size, hop)[:, :frames] * hann)[..., : len(weights)]
+            whole, earlier = (
+                torch.fft.rfft(seen[:, start - back :].unfold(1, size, hop)[:, :frames] * hann)
                 for back in (0, self.shift)
             )
+            spectra.append(whole)
+            now, before = whole[..., : len(weights)], earlier[..., : len(weights)]
             cross = torch.view_as_real(now * before.conj()).transpose(-1, -2) @ weights  # [B, frames, 2, K]
             power = now.abs().square() @ weights
             turned = torch.complex(cross[..., 0, :], cross[..., 1, :]) * getattr(self, f"turn_{index}")
@@ -79,7 +82,7 @@ class PitchBank(nn.Module):
             deviation_hz.append(turned.angle() * self._to_hz)
             clearness.append(turned.abs() / (power + 1e-9))
         deviation = (torch.cat(deviation_hz, 2) / self.semitone_hz).clamp(-1, 1)
-        return torch.cat(amplitude, 2), deviation, torch.cat(clearness, 2).clamp(max=1)
+        return torch.cat(amplitude, 2), deviation, torch.cat(clearness, 2).clamp(max=1), spectra[1]
 
 
 class OscillatorBank(nn.Module):
@@ -90,12 +93,16 @@ class OscillatorBank(nn.Module):
     """
 
     centres_hz: Tensor
+    away: Tensor
+    columns: Tensor
 
     def __init__(self, centres_hz: Tensor, sample_rate: int, window: int, hop: int) -> None:
         super().__init__()
         self.sample_rate, self.window, self.hop = sample_rate, window, hop
         self.register_buffer("centres_hz", centres_hz, persistent=False)
-        self.bins = min(int(float(centres_hz[-1]) * 2 ** (1 / 12) * window / sample_rate) + _REACH + 1, window // 2 + 1)
+        columns = torch.arange(2 * _REACH)[:, None]
+        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("away", columns + (1.0 - _REACH), persistent=False)
 
     def _apply(self, fn: object, recurse: bool = True) -> OscillatorBank:
         centres_hz = self.centres_hz  # float64 whatever the weights become
@@ -104,37 +111,40 @@ class OscillatorBank(nn.Module):
         return self
 
     def first_phases(self, batch_size: int) -> Tensor:
-        """Phases before the first frame, float64 `[B, K]`, spread so that no peak piles up."""
+        """Phases before the first frame, in turns, float64 `[B, K]`, spread so that no peak piles up."""
         count = len(self.centres_hz)
-        golden = torch.arange(count, dtype=torch.float64, device=self.centres_hz.device) * (math.pi * (5**0.5 - 1))
-        return golden.remainder(2 * math.pi).expand(batch_size, count)
+        golden = torch.arange(count, dtype=torch.float64, device=self.centres_hz.device) * ((5**0.5 - 1) / 2)
+        return golden.frac().expand(batch_size, count)
 
-    def forward(self, gains: Tensor, deviation: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw frames. The `window` around a frame's middle holds constant tones.
+    def forward(
+        self, free: Tensor, amplitude: Tensor, width: Tensor, deviation: Tensor, phases: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draw tones into frames of mid and side. The `window` around a frame's middle holds them constant.
 
-        `gains` complex64 `[C, B, F, K]`: amplitude and phase offset of each channel; `deviation` float64 `[B, F, K]`
-        in semitones; `phases` float64 `[B, K]` of the frame before. → complex64 `[C, B, F, bins]` for irfft, and the
-        phases of the last frame.
+        `free` complex64 `[B, F, 2, n]`: what else the lowest n bins hold; `amplitude` `[B, F, K]` in mid; `width`
+        complex64 `[B, F, K]`: side is so many times mid; `deviation` float64 `[B, F, K]` in semitones, within ±1;
+        `phases` float64 `[B, K]` of the frame before, in turns. → complex64 `[B, F, 2, window / 2 + 1]` for irfft, and
+        the phases of the last frame.
         """
-        hz = self.centres_hz * torch.exp2(deviation / 12)
-        turns = (hz * (2 * math.pi * self.hop / self.sample_rate)).remainder(2 * math.pi)  # small, so sums stay exact
-        turned = (phases[:, None] + turns.cumsum(1)).remainder(2 * math.pi)
+        hz = torch.exp2(deviation / 12) * self.centres_hz
+        turns = (phases[:, None] + (hz * (self.hop / self.sample_rate)).frac().cumsum(1)).frac()
+        mid = torch.polar(amplitude, (turns * (2 * math.pi)).float())
+        tones = torch.stack([mid, mid * width], 2)[:, :, :, None]
         place = (hz * (self.window / self.sample_rate)).float()
-        floor = place.detach().floor()
+        floor = place.floor()
         beyond = (place - floor).clamp(1e-4, 1 - 1e-4)  # of a bin; neither end, where the fraction below is 0 / 0
-        away = torch.arange(1 - _REACH, _REACH + 1, device=hz.device) - beyond[..., None]
+        away = self.away - beyond[:, :, None]  # [B, F, 2 · _REACH, K]
         # Hann window's spectrum sin(πa) / (2πa (1 - a²)), times (-1)^bin: the shift from its middle to its start. Both
         # signs change from bin to bin, so that the sine is the same in all of them
         sine = torch.sin(math.pi * beyond) * (floor % 2 - 0.5) * (self.window / (2 * math.pi))
-        lobe = sine[..., None] / (away * (1 - away.square()))
-        tones = gains * torch.polar(torch.ones_like(place), turned.float())
-        drawn = (torch.stack([tones.real, tones.imag])[..., None] * lobe).flatten(-2)  # [2, C, B, F, K · 2 · _REACH]
-        index = floor.long()[..., None] + torch.arange(1, 2 * _REACH + 1, device=hz.device)  # bin 0 lies at _REACH
-        canvas = drawn.new_zeros(*drawn.shape[:-1], self.bins + _REACH)
-        canvas = canvas.scatter_add(-1, index.clamp(max=canvas.shape[-1] - 1).flatten(-2).expand_as(drawn), drawn)
-        upper, below = canvas[..., _REACH:], canvas[..., :_REACH].flip(-1)  # below zero lies the conjugate
-        upper[0, ..., 0] *= 2
-        upper[1, ..., 0] = 0
-        upper[0, ..., 1 : _REACH + 1] += below[0]
-        upper[1, ..., 1 : _REACH + 1] -= below[1]
-        return torch.complex(upper[0], upper[1]), turned[:, -1]
+        lobe = sine[:, :, None] / torch.addcmul(away, away.square(), away, value=-1)
+        drawn = (tones * lobe[:, :, None]).flatten(3)
+        columns = (floor.long()[:, :, None] + self.columns).flatten(2)[:, :, None].expand_as(drawn)
+        zero = _REACH - 1  # the column of bin 0: below it lies what the lowest tones reach beyond it
+        edges = free.new_zeros(*free.shape[:3], self.window // 2 + 1 + _REACH - free.shape[3])
+        canvas = torch.cat([edges[..., :zero], free, edges], 3)
+        canvas[..., zero].mul_(0.5)  # it is its own conjugate
+        canvas.scatter_add_(3, columns, drawn)
+        spectra = canvas[..., zero : zero + self.window // 2 + 1]
+        spectra[..., :_REACH].add_(canvas[..., :_REACH].flip(3).conj())
+        return spectra, turns[:, -1]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Bottled(NamedTuple):
@@ -70,11 +71,15 @@ class ResidualVectorQuantizer(nn.Module):
         return torch.stack(codes).view(self.num_codebooks, batch, frames).transpose(0, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes int64 `[B, k, T]`, 1 ≤ k ≤ K → latents `[B, T, D]`: the sum of the first k entries."""
-        total = self.codebooks[0][codes[:, 0]]
-        for level in range(1, codes.shape[1]):
-            total = total + self.codebooks[level][codes[:, level]]
-        return total
+        """Codes int64 `[B, k, T]`, 1 ≤ k ≤ K → latents `[B, T, D]`: the sum of the first k entries.
+
+        They are added one by one, so that the sum is the same to the last bit however frames are batched.
+        """
+        batch, books, frames = codes.shape
+        first = torch.arange(0, books * self.codebook_size, self.codebook_size, device=codes.device)
+        rows = (codes.transpose(1, 2) + first).reshape(batch * frames, books)
+        summed = F.embedding_bag(rows, self.codebooks.flatten(0, 1), mode="sum")
+        return summed.view(batch, frames, self.codebooks.shape[2])
 
     def forward(self, latents: Tensor, levels: Tensor) -> Bottled:
         """Quantise `[B, T, D]` for training; `levels` int `[B]` says how many codebooks each item may use.

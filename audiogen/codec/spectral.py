@@ -132,16 +132,15 @@ class DecoderState(NamedTuple):
     deviation: Tensor
     """of the oscillators in the last frame, semitones, float64 `[B, 1, K]`"""
     phases: Tensor
-    """of the oscillators in the last short frame, float64 `[B, K]`"""
+    """of the oscillators in the last short frame, turns, float64 `[B, K]`"""
     overlap: Tensor
-    """the unfinished sum `[B, 2, 3, short_hop]`"""
+    """the unfinished sum of mid and side `[B, 3, 2, short_hop]`"""
 
 
 class SpectralCodec(OfflineFromStreams, nn.Module):
     """The default codec, 48 kHz stereo. Implements `audiogen.interfaces.Codec`."""
 
     analysis: Tensor
-    long_analysis: Tensor
 
     def __init__(self, config: SpectralCodecConfig) -> None:
         super().__init__()
@@ -151,7 +150,6 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         self.codebook_size = config.codebook_size
         oscillators = config.num_oscillators
         self.register_buffer("analysis", torch.hann_window(config.window), persistent=False)
-        self.register_buffer("long_analysis", torch.hann_window(config.long_window), persistent=False)
         self.pitch_bank = PitchBank(config.centres_hz, config.long_window, config.sample_rate)
         self.oscillators = OscillatorBank(config.centres_hz, config.sample_rate, config.window, config.short_hop)
         self.enc_in = nn.Linear(2 * config.bins, config.fast_dim)
@@ -168,11 +166,11 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             nn.LayerNorm(config.slow_dim), nn.Linear(config.slow_dim, self.quantizer.input_dim)
         )
         self.dec_in = nn.Linear(config.latent_dim, config.slow_dim)
-        self.dec_slow = ConvNeXtStack(config.slow_dim, config.decoder_slow_depth, config.slow_expansion)
+        self.dec_slow = ConvNeXtStack(config.slow_dim, config.decoder_slow_depth, config.slow_expansion, quick=True)
         self.dec_faster = nn.Linear(config.slow_dim, config.rate_ratio * config.fast_dim)
-        self.dec_fast = ConvNeXtStack(config.fast_dim, config.decoder_fast_depth, config.fast_expansion)
+        self.dec_fast = ConvNeXtStack(config.fast_dim, config.decoder_fast_depth, config.fast_expansion, quick=True)
         self.dec_norm = nn.LayerNorm(config.fast_dim)
-        self._head_sizes = [4 * config.bins, 3 * oscillators]
+        self._head_sizes = [4 * config.bins, oscillators, 2 * oscillators]
         self.dec_out = nn.Linear(config.fast_dim, sum(self._head_sizes))
         sizes = (2 * config.latent_dim, config.pitch_dim, config.pitch_dim, oscillators)
         self.dec_pitch = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
@@ -191,7 +189,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             latents=self.analysis.new_zeros(batch_size, 1, config.latent_dim),
             deviation=self.analysis.new_zeros(batch_size, 1, config.num_oscillators, dtype=torch.float64),
             phases=self.oscillators.first_phases(batch_size),
-            overlap=self.analysis.new_zeros(batch_size, 2, 3, config.short_hop),
+            overlap=self.analysis.new_zeros(batch_size, 3, 2, config.short_hop),
         )
 
     def encode_latents(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
@@ -208,19 +206,17 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         with torch.autocast(samples.device.type, enabled=False):
             seen = seen.float()
             short = seen[:, :, past - 3 * config.short_hop :]
-            magnitude = torch.fft.rfft(short.unfold(2, config.window, config.short_hop) * self.analysis).abs()
-            fast_in = _log(magnitude[..., : config.bins]).transpose(1, 2).flatten(2)
-            mid = seen[:, 0]
-            frames = mid[:, past + self.hop_length - config.long_window :].unfold(
-                1, config.long_window, self.hop_length
-            )
-            long = torch.fft.rfft(frames * self.long_analysis)[..., : config.long_bins].abs()
-            amplitude, deviation, clearness = heard = self.pitch_bank(mid, frames.shape[1], self.hop_length)
+            spectra = torch.fft.rfft(short.unfold(2, config.window, config.short_hop) * self.analysis)
+            fast_in = _log(spectra[..., : config.bins].abs()).transpose(1, 2).flatten(2)
+            mid, frames = seen[:, 0], samples.shape[2] // self.hop_length
+            *heard, long = self.pitch_bank(mid, frames, self.hop_length)
+            amplitude, deviation, clearness = heard
+            long = long[..., : config.long_bins].abs()
             slow_in = torch.cat([_log(long), _log(1000 * amplitude), deviation * clearness], 2)
         x, fast = self.enc_fast(self.enc_in(fast_in), state.fast)
         x = self.enc_slower(x.unflatten(1, (-1, config.rate_ratio)).flatten(2)) + self.enc_long(slow_in)
         x, slow = self.enc_slow(x, state.slow)
-        return self.enc_out(x), EncoderState(seen[:, :, samples.shape[2] :], fast, slow), heard
+        return self.enc_out(x), EncoderState(seen[:, :, samples.shape[2] :], fast, slow), tuple(heard)
 
     def decode_latents(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Latents `[B, T, D]` → left/right `[B, 2, T · hop_length]`, late by `late_samples`."""
@@ -228,50 +224,44 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         return stereo, state
 
     def _decode(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, tuple[Tensor, Tensor]]:
-        """... and amplitude and deviation of the oscillators at the frame rate, each `[B, T, K]`."""
+        """... and of the oscillators the amplitude `[B, T · rate_ratio, K]` and the deviation `[B, T, K]`."""
         config = self.config
         x, slow = self.dec_slow(self.dec_in(latents), state.slow)
         x, fast = self.dec_fast(self.dec_faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
-        free, tones = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
+        free, loudness, across = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
         with torch.autocast(latents.device.type, enabled=False):
             known, deviation = self._deviation(latents, state)
-            loudness, *across = tones.unflatten(2, (3, -1)).unbind(2)
-            width = torch.complex(*(1.5 * part.tanh() for part in across))
+            width = torch.complex(*(1.5 * across.tanh()).chunk(2, 2))
             amplitude = (loudness.clamp(max=6.0) - 6.0).exp()
-            drawn, phases = self.oscillators(
-                amplitude * torch.stack([torch.ones_like(width), width]), deviation, state.phases
-            )
-            magnitude, phase = free.unflatten(2, (2, 2, config.bins)).permute(2, 3, 0, 1, 4)  # each [2, B, F, bins]
-            magnitude = magnitude.clamp(max=7.0).exp()
-            spectra = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # half as dear as polar
-            count = spectra.shape[2]
-            tonal = min(self.oscillators.bins, config.bins)
-            spectra[..., :tonal] += drawn[..., :tonal]
-            frames = (torch.fft.irfft(spectra, n=config.window) * (self.analysis / 1.5)).transpose(0, 1)
-            hops = frames.unflatten(3, (4, config.short_hop))  # frame j, part p adds to block j + p
-            blocks = torch.cat([state.overlap, hops.new_zeros(*hops.shape[:2], count, config.short_hop)], 2)
-            for part in range(4):
-                blocks[:, :, part : part + count] += hops[:, :, :, part]
-            done = blocks[:, :, :count].flatten(2)
-            mid, side = done[:, 0], done[:, 1]
-        stereo = torch.stack([mid + side, mid - side], 1)
-        following = DecoderState(slow, fast, latents[:, -1:], known[:, -1:], phases, blocks[:, :, count:])
-        return stereo, following, (amplitude.unflatten(1, (-1, config.rate_ratio)).mean(2), known.float())
+            magnitude, phase = free.unflatten(2, (2, 2, config.bins)).unbind(2)  # each [B, F, 2, bins]
+            magnitude = magnitude.clamp(max=7.0).exp_()
+            noise = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # half as dear as polar
+            spectra, phases = self.oscillators(noise, amplitude, width, deviation, state.phases)
+            hops = torch.fft.irfft(spectra, n=config.window).unflatten(3, (4, config.short_hop))
+            count = hops.shape[1]
+            blocks = F.pad(state.overlap, (0, 0, 0, 0, 0, count))
+            for part, window in enumerate((self.analysis / 1.5).unflatten(0, (4, -1))):
+                blocks[:, part : part + count].addcmul_(hops[:, :, :, part], window)  # frame j adds to block j + part
+            mid, side = blocks[:, :count].unbind(2)
+            stereo = torch.stack([mid + side, mid - side], 1).flatten(2)
+        following = DecoderState(slow, fast, latents[:, -1:], known[:, -1:], phases, blocks[:, count:])
+        return stereo, following, (amplitude, known)
 
     def _deviation(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, Tensor]:
         """The oscillators' distance from their semitones, float64 `[B, T, K]`, and the same at the short hop's rate.
 
         In float64 from the codebooks' sums on, since phases add up what is told here for as long as the stream runs.
         """
-        x = torch.cat([torch.cat([state.latents, latents[:, :-1]], 1), latents], 2).double()
+        seen = torch.cat([state.latents, latents], 1)
+        x = torch.cat([seen[:, :-1], latents], 2).double()
         for index, layer in enumerate(self.dec_pitch):
             x = F.gelu(x, approximate="tanh") if index else x
             x = F.linear(x, layer.weight.double(), layer.bias.double())  # type: ignore[union-attr, operator, arg-type]
         known = 0.6 * torch.tanh(x)
-        before = torch.cat([state.deviation, known[:, :-1]], 1)[:, :, None]
+        before = torch.cat([state.deviation, known[:, :-1]], 1)
         ratio = self.config.rate_ratio
-        share = torch.arange(1, ratio + 1, dtype=torch.float64, device=x.device)[:, None] / ratio
-        return known, (before + (known[:, :, None] - before) * share).flatten(1, 2)
+        share = torch.linspace(1 / ratio, 1, ratio, dtype=torch.float64, device=x.device)[:, None]
+        return known, torch.lerp(before[:, :, None], known[:, :, None], share).flatten(1, 2)
 
     def latents_of(self, samples: Tensor) -> Tensor:
         """A whole excerpt `[B, 2, T · hop_length]` → latents `[B, T, D]`."""
@@ -286,8 +276,9 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         latents, _, heard = self._encode(samples, self.encoder_state(batch))
         bottled = self.quantizer(latents, levels) if bool(self.quantizer.started) else self._unquantized(latents)
         state = self.decoder_state(batch)
-        state = state._replace(phases=torch.rand_like(state.phases) * (2 * math.pi))
-        late, _, played = self._decode(bottled.latents, state)
+        state = state._replace(phases=torch.rand_like(state.phases))
+        late, _, (amplitude, deviation) = self._decode(bottled.latents, state)
+        played = (amplitude.unflatten(1, (-1, config.rate_ratio)).mean(2), deviation.float())
         return Reconstruction(late[:, :, config.late_samples :], bottled, played, heard)
 
     def _unquantized(self, latents: Tensor) -> Bottled:
@@ -300,8 +291,8 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         rest = state.overlap.new_zeros(len(state.latents), 2, 0)
         if self.config.lookahead_frames:
             rest, state = self.decode_latents(unknown, state)
-        mid, side = state.overlap.flatten(2).unbind(1)
-        return torch.cat([rest, torch.stack([mid + side, mid - side], 1)], 2)
+        mid, side = state.overlap.unbind(2)
+        return torch.cat([rest, torch.stack([mid + side, mid - side], 1).flatten(2)], 2)
 
     @property
     def codebooks(self) -> Tensor:
@@ -331,6 +322,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         training = {n: v for n, v in codec.state_dict().items() if n not in tensors and n.startswith("quantizer.")}
         fill_module(codec, training | tensors, folder)
         codec.quantizer.started.fill_(True)
+        codec.dec_pitch.double()  # as it is computed
         return codec.eval().requires_grad_(False)
 
     # --- the protocol -----------------------------------------------------------------------------------------------

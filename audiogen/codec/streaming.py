@@ -17,8 +17,8 @@ S = TypeVar("S")
 class BlockEncoder(Generic[S]):
     """Collects samples until a frame is whole. Implements `audiogen.interfaces.StreamingEncoder`."""
 
-    max_frames = 256
-    """frames encoded at once: bounds memory whatever the length of the input"""
+    max_frames = 128
+    """frames encoded at once: bounds memory whatever the length of the input, and what is at hand stays in the cache"""
 
     def __init__(
         self, step: Callable[[Tensor, S], tuple[Tensor, S]], state: S, batch_size: int, channels: int, *,
@@ -36,7 +36,7 @@ class BlockEncoder(Generic[S]):
                 f"the codec expects audio of shape [batch {self._shape[0]}, channels {self._shape[1]}, samples], "
                 f"got {list(samples.shape)}: convert the channels first"
             )
-        if samples.numel() and not bool(torch.isfinite(samples).all()):
+        if samples.numel() and not all(math.isfinite(end) for end in samples.aminmax()):
             raise AudiogenError("the audio has NaN or infinite samples: repair the file or leave that part out")
         seen = samples.float() if self._rest is None else torch.cat([self._rest, samples.float()], 2)
         whole = seen.shape[2] // self._hop_length
@@ -67,7 +67,7 @@ class FrameDecoder(Generic[S]):
     `finish` gives the same number at the end.
     """
 
-    max_frames = 256
+    max_frames = 128
 
     def __init__(
         self, step: Callable[[Tensor, S], tuple[Tensor, S]], finish: Callable[[S], Tensor], state: S, batch_size: int,
@@ -88,8 +88,9 @@ class FrameDecoder(Generic[S]):
                 f"the codec decodes codes of shape [batch {self._batch_size}, 1 to {books} codebooks, frames], "
                 f"got {list(codes.shape)}"
             )
-        if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= size):
-            raise AudiogenError(f"codes must lie in 0…{size - 1}, got {int(codes.min())}…{int(codes.max())}")
+        least, most = map(int, codes.aminmax()) if codes.numel() else (0, 0)
+        if least < 0 or most >= size:
+            raise AudiogenError(f"codes must lie in 0…{size - 1}, got {least}…{most}")
         if not codes.shape[2]:
             return self._finish(self._state)[:, :, :0]
         parts = []

@@ -33,6 +33,21 @@ def test_key(shift: int, minor: bool, expected: str) -> None:
     assert features.key(cadence(shift, minor)) == Key.parse(expected)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 4.0])  # with rests: nothing sounds there at all
+def test_the_harmonic_part_is_librosas(seconds: float) -> None:
+    import librosa
+
+    samples = np.concatenate([notes(60, 67), notes(62, 69), np.zeros(9000)]).astype(np.float32)
+    samples[::5000] += np.random.default_rng(0).uniform(0.2, 0.6, len(samples[::5000]))  # clicks, which are to go
+    samples = np.resize(samples, round(seconds * RATE))
+    expected = librosa.effects.harmonic(samples)
+    made = features._harmonic(samples)
+    assert made.dtype == expected.dtype and made.shape == expected.shape
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+    if seconds > 1:
+        assert np.abs(expected - samples).max() > 0.1
+
+
 @pytest.mark.parametrize("bpm", [90.0, 120.0])
 def test_tempo_and_beats(bpm: float) -> None:
     period = round(RATE * 60 / bpm)

@@ -20,7 +20,7 @@ def made() -> SpectralCodec:
 
 def test_training_and_use_are_the_same_computation(made: SpectralCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for phases, which begin anywhere in training: here they begin as in a stream."""
-    monkeypatch.setattr("torch.rand_like", lambda phases: made.oscillators.first_phases(2) / (2 * np.pi))
+    monkeypatch.setattr("torch.rand_like", lambda phases: made.oscillators.first_phases(2))
     monkeypatch.setattr("torch.randint", lambda *bounds: torch.tensor(0))
     audio = torch.stack([notes(1.2, seed=5), notes(1.2, seed=6)])
     with torch.no_grad():
