@@ -140,9 +140,9 @@ def _shared_out(matrices: Tensor) -> Tensor:
     made = matrices.new_zeros(each, *matrices.shape[1:])
     if len(mine):
         made[: len(mine)] = orthogonal(mine)
-    everyone = matrices.new_empty(processes * each, *matrices.shape[1:])
-    dist.all_gather_into_tensor(everyone, made)
-    return everyone[: len(matrices)]
+    everyone = [torch.empty_like(made) for _ in range(processes)]
+    dist.all_gather(everyone, made)
+    return torch.cat(everyone)[: len(matrices)]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
