@@ -37,12 +37,12 @@ class Cost(NamedTuple):
     operations: int
 
 
-def standing(weights: list[nn.Parameter], groups: list[dict[str, Any]], state: dict[str, Tensor]) -> Memory:
-    """Memory that does not depend on the batch: of `weights`, an optimiser's parameter `groups`, the averaged `state`.
+def standing(groups: list[dict[str, Any]], state: dict[str, Tensor]) -> Memory:
+    """Memory that does not depend on the batch: of an optimiser's parameter `groups` and the averaged `state`.
 
     A matrix that Muon turns has one moment, everything else two.
     """
-    own = sum(_bytes(weight) for weight in weights)
+    own = sum(_bytes(weight) for group in groups for weight in group["params"])
     moments = sum((1 if group["matrices"] else 2) * sum(map(_bytes, group["params"])) for group in groups)
     return Memory(own, own, moments, sum(map(_bytes, state.values())), 0)
 

@@ -112,15 +112,3 @@ def differing(old: dict[str, Any], settings: BaseModel, above: str = "") -> list
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     names = sorted({*old, *new})
     return [f"{name}: {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]
-
-
-def check_trackers(names: tuple[str, ...]) -> None:
-    """Raises AudiogenError for the name of a tracker that Accelerate does not know or that is not installed."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    known = sorted(LOGGER_TYPE_TO_CLASS)
-    for name in names:
-        if name not in known:
-            raise AudiogenError(f"trainer.trackers: {name!r} is none of {', '.join(known)}")
-        if name not in get_available_trackers():
-            raise AudiogenError(f"trainer.trackers: {name} is not installed; pip install {name}")

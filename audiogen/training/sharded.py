@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -38,6 +39,13 @@ def gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
         if keep:
             found[name] = full.cpu()
     return found
+
+
+def reshard(module: nn.Module) -> None:
+    """Put away what a forward pass has gathered and no backward pass has let go; of other modules nothing."""
+    for each in module.modules():
+        if isinstance(each, FSDPModule):
+            each.reshard()
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -35,8 +34,9 @@ from audiogen.training.interruption import Interruption, Terminated
 from audiogen.training.machine import keep_freed_memory, matrix_peak
 from audiogen.training.micro_batch import Share, is_out_of_memory
 from audiogen.training.optimiser import MuonAdamW, restore_state, state_tensors
-from audiogen.training.run_folder import RunFolder, check_trackers
-from audiogen.training.sharded import alike, fill, gathered, part, whole
+from audiogen.training.processes import make_accelerator
+from audiogen.training.run_folder import RunFolder
+from audiogen.training.sharded import alike, fill, gathered, part, reshard, whole
 from audiogen.training.task import Objective, Task, TrainerConfig, to_device
 
 
@@ -61,10 +61,7 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.task, self.run = config, task, Path(run)
-        check_trackers(config.trackers)
-        self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision or "no", log_with=list(config.trackers) or None, project_dir=str(run)
-        )
+        self.accelerator = make_accelerator(config, run)
         self._processes = self.accelerator.num_processes
         if self._processes > task.samples:
             raise AudiogenError(f"{self._processes} processes for {task.samples} excerpts: start fewer processes")
@@ -81,8 +78,8 @@ class Trainer:
 
     def _prepare(self) -> None:
         config, task, accelerator = self.config, self.task, self.accelerator
-        spread = accelerator.state.fsdp_plugin if accelerator.is_fsdp2 else None
-        self._mirror = copy.deepcopy(task.module) if spread and accelerator.is_main_process else None
+        validates = accelerator.is_fsdp2 and accelerator.is_main_process
+        self._mirror = copy.deepcopy(task.module) if validates else None
         if config.checkpoint_activations:
             if not task.blocks:
                 raise AudiogenError("trainer.checkpoint_activations: this model has no blocks to compute again")
@@ -91,8 +88,6 @@ class Trainer:
         optimiser = MuonAdamW(
             task.module, betas=config.betas, weight_decay=config.weight_decay, not_matrices=task.heads
         )
-        if spread:
-            spread.cpu_ram_efficient_loading = False  # every process has built the same weights
         self.objective = Objective(task)
         self.module, self.optimiser = accelerator.prepare(self.objective, optimiser)
 
@@ -268,7 +263,8 @@ class Trainer:
         for index, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
             synced = exchange and index + 1 == len(batches)
             with nullcontext() if synced else self.accelerator.no_sync(self.module):
-                loss, metrics = self.module(to_device(batch, self.accelerator.device), step)
+                with self.accelerator.autocast():
+                    loss, metrics = self.module(to_device(batch, self.accelerator.device), step)
                 self.accelerator.backward(loss * (weight * self._processes / everything))
             for name, value in {"loss": loss, **metrics}.items():
                 share = part(value).detach().float() * (weight / everything)
@@ -307,7 +303,8 @@ class Trainer:
             held, process = _buffers(self.task.module), self.accelerator.process_index
             short = False
             try:
-                self._gradients([self.task.batch(self._share.positions(self.global_step, 0, process))], exchange=False)
+                batch = self.task.batch(self._share.positions(self.global_step, 0, process))
+                self._gradients([batch], exchange=self.accelerator.is_fsdp2)  # which exchanges weights in any case
             except (RuntimeError, MemoryError) as error:
                 short = is_out_of_memory(error)
                 if not short:
@@ -350,8 +347,8 @@ class Trainer:
         with self.accelerator.autocast():
             cost = measure(lambda: self.objective(batch, self.global_step), self.task.module)
         _put_back(held)
-        weights = list(self.task.module.parameters())
-        memory = standing(weights, self.optimiser.param_groups, self.ema)
+        reshard(self.module)
+        memory = standing(self.optimiser.param_groups, self.ema)
         self.memory: Memory = memory._replace(activations=cost.kept_bytes * self._share.micro_batch)
         self._say(str(self.memory))
         return cost

@@ -47,7 +47,7 @@ def test_a_language_model_takes_about_two_operations_a_weight_and_frame(config: 
 def test_what_stands_whatever_the_batch() -> None:
     module = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
     optimiser = MuonAdamW(module, betas=(0.9, 0.95), weight_decay=0.0)
-    found = standing(list(module.parameters()), optimiser.param_groups, module.state_dict())
+    found = standing(optimiser.param_groups, module.state_dict())
     weights, vectors = 4 * 64, 4 * 3 * 8
     assert found == Memory(weights + vectors, weights + vectors, weights + 2 * vectors, weights + vectors, 0)
     module(torch.ones(1, 8)).sum().backward()
