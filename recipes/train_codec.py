@@ -16,9 +16,7 @@ def main(config: CodecTrainingConfig, run: str) -> None:
     from audiogen.training.progress import show
     from audiogen.training.trainer import Trainer
 
-    show(
-        Trainer(config.trainer, CodecTask(config), run, config.model_dump(mode="json")), ("loss", "mel_mid", "log_mid")
-    )
+    show(Trainer(CodecTask(config), run, config), ("loss", "mel_mid", "log_mid"))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from audiogen.training.trainer import Trainer
 
 def main(config: LMTrainingConfig, run: str) -> None:
     """Train to the end, with progress."""
-    trainer = Trainer(config.trainer, LMTask(config), run, config.model_dump(mode="json"))
-    show(trainer, ("loss", "first", "last", "bits_a_second"))
+    trainer = Trainer(LMTask(config), run, config)
+    show(trainer, ("loss", "codebook_1", "bits_a_second", "frames_a_second"))
 
 
 def configured(path: str, overrides: list[str], base: str | None) -> LMTrainingConfig:

@@ -67,7 +67,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before (the Transformer mixes between them)."""
+    """Attention and feed-forward, each normalised before."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -75,6 +75,13 @@ class Block(nn.Module):
         self.norm2 = nn.RMSNorm(config.dim, eps=1e-6)
         self.gate_up = nn.Linear(config.dim, 2 * config.hidden, bias=False)
         self.down = nn.Linear(config.hidden, config.dim, bias=False)
+
+    def forward(self, h: Tensor, length: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """A prefix of `length` and frames, `[B, L + T, D]`, the frames' angles, and who may look where."""
+        q, k, v = self.attention.project(self.norm1(h))
+        q = torch.cat([q[:, :, :length], _rotate(q[:, :, length:], cos, sin)], 2)
+        k = torch.cat([_blank(k[:, :, :length]), _rotate(k[:, :, length:], cos, sin)], 2)
+        return self.feed_forward(h + self.attention.out(_masked(q, k.to(q.dtype), v.to(q.dtype), mask)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
@@ -114,11 +121,7 @@ class Transformer(nn.Module):
         mask = self._mask(length, frames, x.device)
         h = torch.cat([prefix, x], 1)
         for block in self.blocks:
-            q, k, v = block.attention.project(block.norm1(h))  # type: ignore[operator, union-attr]
-            q = torch.cat([q[:, :, :length], _rotate(q[:, :, length:], cos, sin)], 2)
-            k = torch.cat([_blank(k[:, :, :length]), _rotate(k[:, :, length:], cos, sin)], 2)
-            h = h + block.attention.out(_masked(q, k.to(q.dtype), v.to(q.dtype), mask))  # type: ignore[union-attr, operator]
-            h = block.feed_forward(h)  # type: ignore[operator]
+            h = block(h, length, cos, sin, mask)
         return self.norm(h[:, length:])
 
     def _mask(self, length: int, frames: int, device: torch.device) -> Tensor:

@@ -1,83 +1,121 @@
-"""Training checkpoints: safetensors and JSON, written beside and renamed, so one that exists is whole.
+"""Training checkpoints: safetensors and JSON, written beside and renamed, a list of hashes last.
 
-`runs/NAME/checkpoints/00001000/` holds `model`, `ema` and `optimiser` (`.safetensors`) and `state.json`.
+`runs/NAME/checkpoints/00001000/` holds `model`, `ema` and `optimiser` (`.safetensors`), `state.json` and
+`hashes.json`. What the list does not vouch for is torn: it is named on standard error and passed over.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from audiogen.data.manifest import sha256_file
 from audiogen.files import write_json
 from audiogen.interfaces import AudiogenError
 from audiogen.storage import replace_folder
 
 _PARTS = ("model", "ema", "optimiser")
-_FORMAT = 1
+_HASHES = "hashes.json"
+FORMAT = 2
+
+Parts = dict[str, dict[str, Tensor]]
 
 
-def flatten_optimiser(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of every parameter as `INDEX.NAME` tensors (the groups' settings come from the configuration)."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value).contiguous()
-        for index, values in state.items()
-        for name, value in values.items()
-    }
+class Best(NamedTuple):
+    """The checkpoint of the lowest validation loss so far."""
+
+    global_step: int
+    loss: float
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Inverse of `flatten_optimiser`."""
-    whole = optimiser.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    whole["state"] = state
-    optimiser.load_state_dict(whole)
+def save_checkpoint(
+    folder: Path, step: int, parts: Parts, state: dict[str, Any], keep: int = 2, best: Best | None = None
+) -> Path:
+    """Write checkpoint `step` under `folder`; of those up to it all go but the newest `keep` and the best.
 
-
-def save_checkpoint(folder: Path, step: int, parts: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Path:
-    """Write checkpoint `step` under `folder` and remove all but the newest two. Returns its path."""
+    Returns its path. Raises AudiogenError when it cannot be written, a full disk above all: then every earlier one is
+    still there.
+    """
     final = folder / f"{step:08d}"
     beside = folder / f".{step:08d}.part"
-    shutil.rmtree(beside, ignore_errors=True)
+    for stale in [*folder.glob(".*.part"), *folder.glob(".*.old")]:  # of runs killed while they saved
+        shutil.rmtree(stale, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
         for name in _PARTS:
             tensors = {key: value.detach().cpu().contiguous() for key, value in parts[name].items()}
             save_file(tensors, beside / f"{name}.safetensors")
-        write_json(beside / "state.json", {"format": _FORMAT, "global_step": step, **state})
+        told = {"format": FORMAT, "global_step": step, "best": best._asdict() if best else None, **state}
+        write_json(beside / "state.json", told)
+        write_json(beside / _HASHES, {path.name: sha256_file(path) for path in sorted(beside.iterdir())})
         replace_folder(beside, final)
-    except (OSError, SafetensorError) as error:
-        raise AudiogenError(f"{final}: the checkpoint could not be written: {error}") from error
+    except (OSError, SafetensorError, AudiogenError) as error:
+        raise AudiogenError(
+            f"{final}: the checkpoint could not be written: {error}; the ones before it are whole"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    for old in sorted(folder.glob("[0-9]*"))[:-2]:
-        shutil.rmtree(old)
+    done = [path for path in _steps(folder) if int(path.name) <= step]
+    for old in done[:-keep]:
+        if best is None or int(old.name) != best.global_step:
+            shutil.rmtree(old)
     return final
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint under `folder`, or None."""
-    whole = [path for path in sorted(folder.glob("[0-9]*")) if (path / "state.json").is_file()]
-    return whole[-1] if whole else None
+    """The newest whole checkpoint under `folder`, or None. Torn ones are named on standard error."""
+    for path in reversed(_steps(folder)):
+        problem = _problem(path)
+        if problem is None:
+            return path
+        print(f"{path}: passed over, not a whole checkpoint: {problem}", file=sys.stderr, flush=True)
+    return None
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the lowest validation loss, as the newest whole one tells; None when nothing was validated."""
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return None
+    best = json.loads((newest / "state.json").read_text(encoding="utf-8")).get("best")
+    return folder / f"{best['global_step']:08d}" if best else None
+
+
+def load_checkpoint(path: Path) -> tuple[Parts, dict[str, Any]]:
     """→ (parts, state). Raises AudiogenError naming the file that is missing or damaged."""
+    problem = _problem(path)
+    if problem is not None:
+        raise AudiogenError(f"{path}: not a whole checkpoint: {problem}; remove it to use the one before")
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    try:
+        return {name: load_file(path / f"{name}.safetensors") for name in _PARTS}, state
+    except (OSError, SafetensorError) as error:
+        raise AudiogenError(f"{path}: not a whole checkpoint: {error}; remove it to use the one before") from None
+
+
+def _steps(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[0-9]*") if path.name.isdecimal())
+
+
+def _problem(path: Path) -> str | None:
+    """What is wrong with the checkpoint at `path`, or None. One of format 1 has no list of hashes."""
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        parts = {name: load_file(path / f"{name}.safetensors") for name in _PARTS}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AudiogenError(f"{path}: not a whole checkpoint ({error}); remove it to resume the one before") from None
-    if state.get("format") != _FORMAT:
-        raise AudiogenError(f"{path}: checkpoint format {state.get('format')!r}, this version reads {_FORMAT}")
-    return parts, state
+        if state.get("format") == 1:
+            return None
+        if state.get("format") != FORMAT:
+            return f"its format is {state.get('format')!r}, this version reads {FORMAT}"
+        hashes = json.loads((path / _HASHES).read_text(encoding="utf-8"))
+        for name in (*(f"{part}.safetensors" for part in _PARTS), "state.json"):
+            if sha256_file(path / name) != hashes.get(name):
+                return f"{name} is not what {_HASHES} says"
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return None

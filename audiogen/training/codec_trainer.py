@@ -25,7 +25,7 @@ from audiogen.data.dataset import AudioSegments
 from audiogen.data.manifest import read_manifest
 from audiogen.interfaces import AudiogenError, Waveform
 from audiogen.training.losses import SpectralLoss, tone_distances
-from audiogen.training.trainer import TrainerConfig
+from audiogen.training.task import TrainerConfig
 
 
 class CodecTrainingConfig(Config):
@@ -58,12 +58,15 @@ class CodecTrainingConfig(Config):
 
 
 class CodecTask:
-    """Implements `audiogen.training.trainer.Task`."""
+    """Implements `audiogen.training.task.Task`."""
 
     heads = ("dec_out",)
+    blocks = ()
 
     def __init__(self, config: CodecTrainingConfig) -> None:
         self.config = config
+        torch.manual_seed(config.trainer.seed)  # the same weights on every process
+        self.module: SpectralCodec | EncodecCodec
         self.module = EncodecCodec(config.encodec) if config.encodec else SpectralCodec(config.codec)
         self._rate, self._channels = self.module.sample_rate, self.module.channels
         self._samples = config.segment_frames * self.module.hop_length
@@ -79,6 +82,7 @@ class CodecTask:
         split = {name: [t for t in tracks if t.split == name] for name in ("train", "validation")}
         longer = math.ceil(self._samples * LONGER)
         self._train = AudioSegments(split["train"], config.root, longer, self._rate, config.trainer.seed)
+        self._tracks, self.samples, self.frames = split["train"], self._train.order.epoch_size, config.segment_frames
         held_out = AudioSegments(split["validation"], config.root, 4 * self._samples, self._rate, 0)
         count = min(10, held_out.order.epoch_size)
         heard = torch.from_numpy(np.stack([held_out[position] for position in range(count)]))
@@ -88,6 +92,13 @@ class CodecTask:
 
     def fingerprint(self) -> dict[str, str]:
         return {"manifest": self._digest}
+
+    def names(self, positions: range) -> list[str]:
+        found = [self._train.order[position] for position in positions]
+        return [f"{self._tracks[item].path} from {start / self._rate:.1f} s" for item, start in found]
+
+    def weight(self, batch: Tensor) -> float:
+        return float(len(batch))
 
     def _begin_with(self, folder: Path) -> None:
         own = self.module.state_dict()
@@ -111,11 +122,13 @@ class CodecTask:
         settings = Augmentation(changed=0, cut=0, other_sounds=0) if last else config.augmentation
         return augmented(self._train[position], self._samples, self._rate, random, settings)
 
-    def loss(self, module: nn.Module, batch: Tensor, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
-        codec: Any = module.module if hasattr(module, "module") else module
+    def loss(self, module: nn.Module, batch: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        codec: Any = module
         config = self.config
         if step >= config.start_codebooks_at and not bool(codec.quantizer.started):
-            self._start_codebooks(codec)
+            with torch.random.fork_rng():  # the same on every process
+                torch.manual_seed(config.trainer.seed)
+                self._start_codebooks(codec)
         heard, wanted = batch.unbind(1)
         books, size = codec.num_codebooks, len(batch)
         drawn = torch.randint(config.fewest_codebooks, books + 1, (size,), device=batch.device)
@@ -134,7 +147,7 @@ class CodecTask:
             weighing = config.weighing * max(0.0, 1 - 2 * step / config.trainer.max_steps)
             loss = loss + config.tuning * mistuned + weighing * misweighed
             parts |= {"mistuned": mistuned, "misweighed": misweighed}
-        return loss, {name: value.detach() for name, value in parts.items()}
+        return loss, {name: torch.as_tensor(value).detach() for name, value in parts.items()}
 
     @torch.no_grad()
     def _start_codebooks(self, codec: SpectralCodec | EncodecCodec) -> None:

@@ -28,9 +28,11 @@ from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.sampling import Sampling
 from audiogen.lm.score import GROUPS, lanes
 from audiogen.lm.stream import CodeStream
-from audiogen.training.trainer import TrainerConfig
+from audiogen.lm.transformer import Transformer
+from audiogen.training.task import TrainerConfig
 
 _IGNORED = -100
+_VALIDATED_AT_ONCE = 8
 
 
 class LMTrainingConfig(Config):
@@ -55,12 +57,13 @@ class LMTrainingConfig(Config):
 
 
 class LMTask:
-    """Implements `audiogen.training.trainer.Task`."""
+    """Implements `audiogen.training.task.Task`."""
 
     heads = ("heads",)
 
     def __init__(self, config: LMTrainingConfig) -> None:
         self.config = config
+        torch.manual_seed(config.trainer.seed)  # the same weights on every process
         if config.start_from:
             self.module = MusicLM.load(config.start_from).requires_grad_(True)
             if self.module.config != config.lm:
@@ -76,9 +79,18 @@ class LMTask:
         self._codec_folder = config.codec
         self._train = _Excerpts([t for t in tracks if t.split == "train"], config, config.trainer.seed)
         self._held_out = _Excerpts([t for t in tracks if t.split == "validation"], config, 0)
+        self.samples, self.frames = self._train.order.epoch_size, config.segment_frames
+        trunk = self.module.trunk
+        self.blocks = tuple(trunk.blocks if isinstance(trunk, Transformer) else trunk.layers)
 
     def fingerprint(self) -> dict[str, str]:
         return {"manifest": self._digest, "codec": self._train.codes.fingerprint}
+
+    def names(self, positions: range) -> list[str]:
+        return [self._train.name(position) for position in positions]
+
+    def weight(self, batch: dict[str, Any]) -> float:
+        return float((batch["targets"] != _IGNORED).sum())
 
     def batch(self, positions: range) -> dict[str, Any]:
         """→ inputs and targets `[B, K, T]`, lanes `[B, T, N]`, prompts; with what is dropped already dropped."""
@@ -102,43 +114,47 @@ class LMTask:
             lanes_seen.append(kept)
         return {**_stack(items), "lanes": torch.from_numpy(np.stack(lanes_seen)), "prompts": prompts}
 
-    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
-        plain: Any = module.module if hasattr(module, "module") else module
-        each = self._cross_entropy(module, plain, batch)
-        bits_a_second = each.detach().sum() * self.config.lm.frame_rate / math.log(2)
-        return each.mean(), {"first": each[0].detach(), "last": each[-1].detach(), "bits_a_second": bits_a_second}
+    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy in nats, the mean over all targets: a batch's, whatever the parts in which it comes."""
+        lm: Any = module
+        sums, counts = self._cross_entropy(lm, batch)
+        each = sums.detach() / counts.clamp_min(1)
+        told = {f"codebook_{index + 1}": value for index, value in enumerate(each)}
+        unsaid = sum(weight.flatten()[:1].sum() for weight in lm.prefix.parameters())  # a batch may not speak of all
+        loss = sums.sum() / counts.sum().clamp_min(1) + 0.0 * unsaid
+        return loss, told | {"bits_a_second": each.sum() * self.config.lm.frame_rate / math.log(2)}
 
-    def _cross_entropy(self, module: nn.Module, plain: MusicLM, batch: dict[str, Any]) -> Tensor:
-        """Mean cross-entropy of each codebook in nats, `[K]`."""
-        prefix = plain.prefix.encode(batch["prompts"])
-        logits = module(batch["inputs"], Condition(prefix, batch["lanes"])).transpose(1, 2)  # as it lies in memory
+    def _cross_entropy(self, lm: MusicLM, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each codebook in nats, summed, and the number of its targets, `[K]` both."""
+        prefix = lm.prefix.encode(batch["prompts"])
+        logits = lm(batch["inputs"], Condition(prefix, batch["lanes"])).transpose(1, 2)  # as it lies in memory
         targets = batch["targets"].transpose(1, 2)
         each = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=_IGNORED, reduction="none")
-        return each.view(-1, targets.shape[2]).sum(0) / (targets != _IGNORED).sum((0, 1)).clamp_min(1)
+        return each.view(-1, targets.shape[2]).sum(0), (targets != _IGNORED).sum((0, 1))
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Cross-entropy on held-out excerpts, with everything said and with nothing."""
-        plain: Any = module
-        device = plain.heads.weight.device
-        size = 8
+        lm: Any = module
+        device = lm.heads.weight.device
         count = min(32, self._held_out.order.epoch_size)
         told, untold = [], []
-        for first in range(0, count, size):
-            items = [self._held_out.excerpt(position) for position in range(first, min(first + size, count))]
+        for first in range(0, count, _VALIDATED_AT_ONCE):
+            positions = range(first, min(first + _VALIDATED_AT_ONCE, count))
+            items = [self._held_out.excerpt(position) for position in positions]
             batch: dict[str, Any] = {key: value.to(device) for key, value in _stack(items).items()}
             batch["lanes"] = torch.from_numpy(np.stack([item[2] for item in items])).to(device)
             batch["prompts"] = [_prompt(item[3], np.random.default_rng(first)) for item in items]
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.trainer.mixed_precision == "bf16"):
-                told.append(self._cross_entropy(plain, plain, batch))
+                told.append(torch.stack(self._cross_entropy(lm, batch)))
                 batch |= {"lanes": torch.zeros_like(batch["lanes"]), "prompts": [None] * len(items)}
-                untold.append(self._cross_entropy(plain, plain, batch))
-        each, bare = torch.stack(told).mean(0), torch.stack(untold).mean(0)
+                untold.append(torch.stack(self._cross_entropy(lm, batch)))
+        (each, counts), (bare, _) = torch.stack(told).sum(0), torch.stack(untold).sum(0)
+        means = each / counts.clamp_min(1)
         return {
-            "loss": float(each.mean()),
-            "first": float(each[0]),
-            "last": float(each[-1]),
-            "bits_a_second": float(each.sum()) * self.config.lm.frame_rate / math.log(2),
-            "loss_untold": float(bare.mean()),
+            "loss": float(each.sum() / counts.sum()),
+            **{f"codebook_{index + 1}": float(value) for index, value in enumerate(means)},
+            "bits_a_second": float(means.sum()) * self.config.lm.frame_rate / math.log(2),
+            "loss_untold": float(bare.sum() / counts.sum()),
         }
 
     def write_samples(self, module: nn.Module, folder: Path) -> None:
@@ -171,6 +187,11 @@ class _Excerpts:
         lengths = [len(self.codes[index]) + self._books - 1 for index in range(len(tracks))]
         self.order = SegmentOrder(lengths, config.segment_frames, seed)
         self._lanes: dict[int, np.ndarray] = {}
+
+    def name(self, position: int) -> str:
+        """Where the excerpt comes from, for a person to find it."""
+        item, start = self.order[position]
+        return f"{self.tracks[item].path} from {start / self._rate:.1f} s"
 
     def excerpt(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Track]:
         """→ inputs, targets int64 `[K, T]`, lanes float32 `[T, N]`, track."""

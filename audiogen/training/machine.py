@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
+import time
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -23,3 +27,26 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 2**28)
+
+
+@functools.cache
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of the fastest of some large matrix products, measured now on `device`.
+
+    The yardstick of how much of the machine a training uses; half a second, once a process.
+    """
+    size = 8192 if device.type == "cuda" else 1536
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    fastest, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < 0.5:
+        _finish(device)
+        start = time.perf_counter()
+        a @ b
+        _finish(device)
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * size**3 / fastest
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

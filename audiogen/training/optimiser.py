@@ -3,16 +3,24 @@
 Adam moves along the few directions in which gradients are large; what shows in many small ones, as pitch does beside
 loudness, is learned late. Muon makes the update of each matrix orthogonal, so that all directions are learned at one
 speed (Jordan et al. 2024; scaled after Liu et al. 2025, eq. 4, so that one learning rate serves both).
+
+Several processes share the work: each makes its part of the matrices orthogonal and gives it to the others. Where
+FSDP2 has spread the weights, AdamW works on what each process holds, and Muon gathers the momentum of matrices of one
+shape, in bfloat16, for the moment of their update.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
+
+from audiogen.training.sharded import alike, part, whole
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
@@ -55,33 +63,86 @@ class MuonAdamW(torch.optim.Optimizer):
                     "exp_avg": torch.zeros_like(weight),
                     "exp_avg_sq": torch.zeros_like(weight),
                 }
+        here = [weight for weight in weights if part(weight).numel()]  # of a short one this process may hold nothing
         first, second, steps = (
-            [self.state[weight][name] for weight in weights] for name in ("exp_avg", "exp_avg_sq", "step")
+            [part(self.state[weight][name]) for weight in here] for name in ("exp_avg", "exp_avg_sq", "step")
         )
         beta1, beta2 = group["betas"]
         adamw(
-            weights, _gradients(weights), first, second, [], steps, fused=True, amsgrad=False,
+            [part(weight) for weight in here], _gradients(here), first, second, [], steps, fused=True, amsgrad=False,
             beta1=beta1, beta2=beta2, lr=group["lr"], weight_decay=group["weight_decay"], eps=1e-8, maximize=False,
         )  # fmt: skip
+        for weight in set(weights) - set(here):
+            self.state[weight]["step"] += 1
 
     def _turn(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+        by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
         for weight in weights:
-            alike[tuple(weight.shape)].append(weight)
+            by_shape[tuple(weight.shape)].append(weight)
             if not self.state[weight]:
                 self.state[weight] = {"momentum": torch.zeros_like(weight)}
-        for shape, some in alike.items():
-            gradients, momenta = _gradients(some), [self.state[weight]["momentum"] for weight in some]
+        for shape, some in by_shape.items():
+            gradients, momenta = _gradients(some), [part(self.state[weight]["momentum"]) for weight in some]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
             scale = 0.2 * max(shape) ** 0.5
-            torch._foreach_mul_(some, 1 - group["lr"] * group["weight_decay"])
-            for weight, update in zip(some, orthogonal(torch.stack(list(ahead))), strict=True):
-                weight.add_(update, alpha=-group["lr"] * scale)
+            torch._foreach_mul_([part(weight) for weight in some], 1 - group["lr"] * group["weight_decay"])
+            stacked = torch.stack([_gathered(each, weight) for each, weight in zip(ahead, some, strict=True)])
+            for weight, update in zip(some, _shared_out(stacked), strict=True):
+                part(weight).add_(part(alike(update, weight)), alpha=-group["lr"] * scale)
+
+
+def state_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of every parameter as `INDEX.NAME` tensors (the groups' settings come from the configuration).
+
+    Of a module that is spread, so are they.
+    """
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, weight in enumerate(weights)
+        for name, value in optimiser.state.get(weight, {}).items()
+    }
+
+
+def restore_state(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `state_tensors`, from whole tensors."""
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    optimiser.state.clear()
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        optimiser.state[weights[int(index)]][name] = alike(value, weights[int(index)])
 
 
 def _gradients(weights: list[Tensor]) -> list[Tensor]:
-    return [weight.grad for weight in weights if weight.grad is not None]
+    return [part(weight.grad) for weight in weights if weight.grad is not None]
+
+
+def _gathered(own: Tensor, weight: Tensor) -> Tensor:
+    """The whole matrix in bfloat16 of which this process has `own`, spread as `weight` is."""
+    if not isinstance(weight, DTensor):
+        return own
+    spread = DTensor.from_local(
+        own.bfloat16(), weight.device_mesh, weight.placements, shape=weight.shape, stride=weight.stride()
+    )
+    return whole(spread)
+
+
+def _shared_out(matrices: Tensor) -> Tensor:
+    """`orthogonal`, of which every process does its share where there are several."""
+    import torch.distributed as dist
+
+    processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if processes == 1:
+        return orthogonal(matrices)
+    each = -(-len(matrices) // processes)
+    mine = matrices[dist.get_rank() * each :][:each]
+    made = matrices.new_zeros(each, *matrices.shape[1:])
+    if len(mine):
+        made[: len(mine)] = orthogonal(mine)
+    everyone = [torch.empty_like(made) for _ in range(processes)]
+    dist.all_gather(everyone, made)
+    return torch.cat(everyone)[: len(matrices)]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from audiogen.files import atomic_path
 from audiogen.interfaces import AudiogenError
+from audiogen.training.interruption import Terminated
 from audiogen.training.trainer import Trainer
 
 
@@ -53,10 +54,13 @@ def plot(run: Path) -> None:
 
 
 def run_command(action: Callable[[], None]) -> None:
-    """Run a recipe's main: a user's mistake ends in one line and exit code 1, Ctrl-C in 130."""
+    """Run a recipe's main: a user's mistake ends in one line and exit code 1, Ctrl-C in 130, SIGTERM in 143."""
     try:
         action()
     except AudiogenError as error:
         sys.exit(f"error: {error}")
+    except Terminated:
+        print("stopped by SIGTERM; all is saved, the same command goes on", file=sys.stderr, flush=True)
+        sys.exit(143)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,79 +1,43 @@
 """One training loop for every model, on Accelerate: bf16, accumulation, cosine schedule, averaged weights, resume.
 
-Everything random in a step follows from (seed, global_step, process), and the excerpts from the position, so a run
-that was killed goes on as if it had not been.
+The learning rate and everything random in a step follow from (seed, global_step, process), and the excerpts from the
+position, so a run that was killed goes on as if it had not been, on as many processes as there are then.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
+import gc
 import json
 import math
 import signal
-import threading
+import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from pydantic import Field
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from audiogen import __version__
 from audiogen.config import Config
-from audiogen.files import write_json, write_text
 from audiogen.interfaces import AudiogenError
-from audiogen.training.checkpoint import (
-    flatten_optimiser,
-    load_checkpoint,
-    newest_checkpoint,
-    restore_optimiser,
-    save_checkpoint,
-)
-from audiogen.training.machine import keep_freed_memory
-from audiogen.training.optimiser import MuonAdamW
-
-
-class TrainerConfig(Config):
-    """How to train; what to train is the task's own configuration."""
-
-    seed: int = 1
-    max_steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    """segments an optimiser update, over all processes and accumulation"""
-    accumulation: int = Field(default=1, gt=0)
-    lr: float = Field(gt=0)
-    lr_end: float = 0.0
-    matrix_pace: float = Field(default=3.0, gt=0)
-    """learning rate of the matrices, which Muon turns, as a multiple of `lr`, which is AdamW's"""
-    warmup_steps: int = 200
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    mixed_precision: str = "bf16"
-    validate_every: int = 500
-    checkpoint_every_seconds: float = 240.0
-    threads: int = 0
-    """CPU threads; 0 leaves PyTorch's choice"""
-
-
-class Task(Protocol):
-    """What the trainer trains: a module, excerpts by position, a loss, a validation."""
-
-    module: nn.Module
-    heads: tuple[str, ...]
-    """linear layers that only read the result out: their rows are learned one by one"""
-
-    def batch(self, positions: range) -> Any: ...
-    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]: ...
-    def validate(self, module: nn.Module) -> dict[str, float]: ...
-    def write_samples(self, module: nn.Module, folder: Path) -> None: ...
-    def fingerprint(self) -> dict[str, str]: ...
+from audiogen.training.checkpoint import FORMAT, Best, load_checkpoint, newest_checkpoint, save_checkpoint
+from audiogen.training.cost import Cost, Memory, measure, standing
+from audiogen.training.interruption import Interruption, Terminated
+from audiogen.training.machine import keep_freed_memory, matrix_peak
+from audiogen.training.micro_batch import Share, is_out_of_memory
+from audiogen.training.optimiser import MuonAdamW, restore_state, state_tensors
+from audiogen.training.processes import make_accelerator
+from audiogen.training.run_folder import RunFolder
+from audiogen.training.sharded import alike, fill, gathered, part, reshard, whole
+from audiogen.training.task import Objective, Task, TrainerConfig, to_device
 
 
 class StepReport(NamedTuple):
@@ -87,65 +51,93 @@ class StepReport(NamedTuple):
 class Trainer:
     """`for report in trainer.steps(): ...` trains `task` in the folder `run`, resuming what it finds there."""
 
-    def __init__(self, config: TrainerConfig, task: Task, run: str | Path, resolved: dict[str, Any]) -> None:
+    def __init__(self, task: Task, run: str | Path, settings: Config) -> None:
+        """`settings` are the task's, with `trainer`, a `TrainerConfig`, among them.
+
+        Raises AudiogenError when the folder is in use, and when the run there was begun otherwise, naming the changes.
+        """
+        config: TrainerConfig = settings.trainer  # type: ignore[attr-defined]
         keep_freed_memory()
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config, self.task, self.run = config, task, Path(run)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision if config.mixed_precision else "no")
-        share = self.accelerator.num_processes * config.accumulation
-        if config.batch_size % share:
-            raise AudiogenError(
-                f"batch_size {config.batch_size} must be a multiple of processes × accumulation = {share}"
-            )
-        self._micro = config.batch_size // share
-        self.run.mkdir(parents=True, exist_ok=True)
+        self.accelerator = make_accelerator(config, run)
+        self._processes = self.accelerator.num_processes
+        if self._processes > task.samples:
+            raise AudiogenError(f"{self._processes} processes for {task.samples} excerpts: start fewer processes")
+        self._share = Share(config.batch_size, self._processes, config.accumulation)
+        self._fitting: int | None = None
+        self._folder = RunFolder(self.run, self.accelerator.is_main_process)
+        self._folder.lock()
+        self._prepare()
+        self.ema = {name: value.detach().clone() for name, value in task.module.state_dict().items()}
+        self.global_step = self.skipped = self._in_a_row = 0
+        self.best: Best | None = None
+        self._leaving: int | None = None
+        self._resume(settings)
+
+    def _prepare(self) -> None:
+        config, task, accelerator = self.config, self.task, self.accelerator
+        validates = accelerator.is_fsdp2 and accelerator.is_main_process
+        self._mirror = copy.deepcopy(task.module) if validates else None
+        if config.checkpoint_activations:
+            if not task.blocks:
+                raise AudiogenError("trainer.checkpoint_activations: this model has no blocks to compute again")
+            for block in task.blocks:
+                block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
         optimiser = MuonAdamW(
             task.module, betas=config.betas, weight_decay=config.weight_decay, not_matrices=task.heads
         )
-        self.module, self.optimiser = self.accelerator.prepare(task.module, optimiser)
-        self.ema = {name: value.detach().clone() for name, value in self._plain.state_dict().items()}
-        self.global_step = 0
-        self._resume(resolved)
-
-    @property
-    def _plain(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.module)
+        self.objective = Objective(task)
+        self.module, self.optimiser = accelerator.prepare(self.objective, optimiser)
 
     # --- resume and save --------------------------------------------------------------------------------------------
 
-    def _resume(self, resolved: dict[str, Any]) -> None:
-        told = {"config": resolved, "data": self.task.fingerprint(), "version": __version__}
-        self._told = json.loads(json.dumps(told))
-        newest = newest_checkpoint(self.run / "checkpoints")
+    def _resume(self, settings: Config) -> None:
+        data = self.task.fingerprint()
+        self._told = {"config": settings.model_dump(mode="json"), "data": data, "version": __version__}
+        found = [newest_checkpoint(self._folder.checkpoints) if self.accelerator.is_main_process else None]
+        if self._processes > 1:
+            broadcast_object_list(found)
+        newest = found[0]
         if newest is None:
-            if self.accelerator.is_main_process:
-                write_json(self.run / "config.json", self._told)
-            return
-        parts, state = load_checkpoint(newest)
-        for name in ("config", "data"):
-            if state[name] != self._told[name]:
-                old, new = state[name], self._told[name]
-                changed = _differing(old, new)
+            self._folder.begin(self._told)
+        else:
+            parts, state = load_checkpoint(newest)
+            if state["format"] != FORMAT:
                 raise AudiogenError(
-                    f"{self.run}: this run began with another {name} (changed: {', '.join(changed)}); give back the "
-                    "old values to resume it, or another folder to begin anew"
+                    f"{newest}: written by audiogen {state.get('version', '')}, whose runs cannot be resumed by this "
+                    f"version; export its weights with recipes/export_model.py and begin in another folder"
                 )
-        self._plain.load_state_dict(parts["model"])
-        self.ema = {name: value.to(self.accelerator.device) for name, value in parts["ema"].items()}
-        restore_optimiser(self.optimiser.optimizer, parts["optimiser"])
-        self.global_step = int(state["global_step"])
-        self._forget_metrics_after(self.global_step)
+            self._folder.check_unchanged(state, settings, data)
+            fill(self.task.module, parts["model"])
+            self.ema = {name: alike(parts["ema"][name], value) for name, value in self.ema.items()}
+            restore_state(self.optimiser.optimizer, parts["optimiser"])
+            self.global_step, self.skipped, self._in_a_row = (
+                int(state[name]) for name in ("global_step", "skipped", "skipped_in_a_row")
+            )
+            self.best = Best(**state["best"]) if state["best"] else None
+            if state["micro_batch"]:
+                self._fitting = state["micro_batch"]
+                self._share = self._share.at_most(state["micro_batch"])
+        self._folder.forget_metrics_after(self.global_step)
+        if self.config.trackers:
+            self.accelerator.init_trackers(self.run.name, json.loads(json.dumps(self._told, default=str)))
 
     def save(self) -> None:
-        """Write a checkpoint of this moment (main process only)."""
-        if self.accelerator.is_main_process:
-            parts = {
-                "model": self._plain.state_dict(),
-                "ema": self.ema,
-                "optimiser": flatten_optimiser(self.optimiser.optimizer),
-            }
-            save_checkpoint(self.run / "checkpoints", self.global_step, parts, self._told)
+        """Write a checkpoint of this moment; all processes take part, the main one writes."""
+        main = self.accelerator.is_main_process
+        parts = {
+            "model": gathered(self.task.module.state_dict(), main),
+            "ema": gathered(self.ema, main),
+            "optimiser": gathered(state_tensors(self.optimiser.optimizer), main),
+        }
+        if main:
+            state = self._told | {
+                "skipped": self.skipped, "skipped_in_a_row": self._in_a_row, "micro_batch": self._fitting,
+            }  # fmt: skip
+            keep = self.config.keep_checkpoints
+            save_checkpoint(self._folder.checkpoints, self.global_step, parts, state, keep, self.best)
         self.accelerator.wait_for_everyone()
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -158,149 +150,264 @@ class Trainer:
         share = (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
         return config.lr_end + (config.lr - config.lr_end) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
-    def _positions(self, step: int, micro: int) -> range:
-        start = step * self.config.batch_size
-        start += (micro * self.accelerator.num_processes + self.accelerator.process_index) * self._micro
-        return range(start, start + self._micro)
-
     def steps(self) -> Iterator[StepReport]:
-        """Train to `max_steps`; validates, saves and writes metrics on the way, and once more when interrupted."""
+        """Train to `max_steps`; validates, saves and writes metrics on the way, and once more when interrupted.
+
+        SIGTERM and Ctrl-C save, then raise `Terminated` and KeyboardInterrupt. Raises AudiogenError naming the batch
+        when the loss stays bad, and when not even one segment fits into memory.
+        """
+        if self.global_step >= self.config.max_steps:
+            self._folder.unlock()
+            return
+        self._folder.lock()
         began, first, saved = time.monotonic(), self.global_step, time.monotonic()
-        with ThreadPoolExecutor(1) as loader:
+        with ThreadPoolExecutor(1) as loader, Interruption(self._processes == 1) as self._signals:
+            cost = self._measure()
             pending = self._load(loader, self.global_step)
             try:
+                self._try_memory()
                 while self.global_step < self.config.max_steps:
+                    started = time.monotonic()
                     batches = [item.result() for item in pending]
+                    waited = time.monotonic() - started
                     pending = self._load(loader, self.global_step + 1)
-                    with _uninterrupted():
-                        metrics = self._update(batches)
+                    due = time.monotonic() - saved > self.config.checkpoint_every_seconds
+                    share = self._share
+                    with self._signals.held():
+                        metrics, due = self._update(batches, due)
                         self.global_step += 1
+                    if self._share != share:
+                        pending = self._load(loader, self.global_step)
+                    took = time.monotonic() - started
+                    metrics |= self._pace(cost, took, waited)
                     done = self.global_step == self.config.max_steps
                     if done or self.global_step % self.config.validate_every == 0:
-                        metrics |= self._validate()
+                        found = self._validate()
+                        metrics |= found
+                        due |= self._is_best(found.get("validation_loss"))
                     each = (time.monotonic() - began) / (self.global_step - first)
                     self._log(metrics | {"seconds_a_step": each})
-                    if done or time.monotonic() - saved > self.config.checkpoint_every_seconds:
+                    if self._leaving:
+                        self._signals.leave(self._leaving)
+                    if done or due:
                         self.save()
                         saved = time.monotonic()
-                    yield StepReport(self.global_step, metrics, each * (self.config.max_steps - self.global_step))
-            except (KeyboardInterrupt, GeneratorExit):
+                    left = each * (self.config.max_steps - self.global_step)
+                    with self._signals.held():
+                        yield StepReport(self.global_step, metrics, left)
+            except (KeyboardInterrupt, Terminated, GeneratorExit):
                 self.save()
                 raise
             finally:
                 for item in pending:
                     item.cancel()
+                self._folder.unlock()
+        if self.config.trackers:
+            self.accelerator.end_training()
 
-    def _load(self, loader: ThreadPoolExecutor, step: int) -> list[Any]:
-        return [loader.submit(self.task.batch, self._positions(step, m)) for m in range(self.config.accumulation)]
+    def _load(self, loader: ThreadPoolExecutor, step: int) -> list[Future[Any]]:
+        share, process = self._share, self.accelerator.process_index
+        turns = range(share.accumulation)
+        return [loader.submit(self.task.batch, share.positions(step, turn, process)) for turn in turns]
 
-    def _update(self, batches: list[Any]) -> dict[str, float]:
-        config, step = self.config, self.global_step
-        set_seed(config.seed * 1_000_003 + step * 64 + self.accelerator.process_index)
-        rate = self.learning_rate(step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * (config.matrix_pace if group["matrices"] else 1.0)
-        self.module.train()
-        totals: dict[str, float] = {}
-        for index, batch in enumerate(batches):
-            last = index + 1 == len(batches)
-            with self.accelerator.autocast(), _maybe_no_sync(self.accelerator, self.module, last):
-                loss, metrics = self.task.loss(self.module, _to(batch, self.accelerator.device), step)
-                self.accelerator.backward(loss / len(batches))
-            for name, value in {"loss": loss.detach(), **metrics}.items():
-                totals[name] = totals.get(name, 0.0) + float(value) / len(batches)
-        if not math.isfinite(totals["loss"]):
-            raise AudiogenError(
-                f"step {step}: the loss is {totals['loss']}; lower lr, or look at the excerpts "
-                f"{self._positions(step, 0)}"
-            )
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
-        self.optimiser.step()
+    def _update(self, batches: list[Any], due: bool) -> tuple[dict[str, float], bool]:
+        """One update, in smaller micro-batches where memory does not suffice → metrics, whether to save."""
+        while True:
+            held = _buffers(self.task.module)
+            try:
+                sums = self._gradients(batches)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self._processes > 1:
+                    raise AudiogenError(
+                        f"step {self.global_step}: out of memory; raise trainer.accumulation, which is "
+                        f"{self._share.accumulation}, and resume"
+                    ) from error
+            self._halve()
+            _put_back(held)
+            turns, process = range(self._share.accumulation), self.accelerator.process_index
+            batches = [self.task.batch(self._share.positions(self.global_step, turn, process)) for turn in turns]
+        main = self.accelerator.is_main_process
+        flags = [self._signals.asked == signal.SIGTERM, self._signals.asked == signal.SIGINT, due and main]
+        told = torch.stack([*sums.values(), *sums["loss"].new_tensor(flags)])
+        *values, terminate, interrupt, due = self.accelerator.reduce(told, "sum").tolist()
+        metrics = dict(zip(sums, values, strict=True))
+        if self._processes > 1:
+            self._leaving = signal.SIGTERM if terminate else signal.SIGINT if interrupt else None
+        norm = float(whole(self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)))
+        rate = self.learning_rate(self.global_step)
+        if math.isfinite(metrics["loss"]) and math.isfinite(norm):
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * (self.config.matrix_pace if group["matrices"] else 1.0)
+            self.optimiser.step()
+            self._average(min(self.config.ema_decay, (1 + self.global_step) / (10 + self.global_step)))
+            self._in_a_row = 0
+        else:
+            _put_back(held)
+            self._skip(metrics["loss"], norm)
         self.optimiser.zero_grad(set_to_none=True)
-        self._average(min(config.ema_decay, (1 + step) / (10 + step)))
-        return totals | {"lr": rate, "grad_norm": float(norm)}
+        metrics |= {"lr": rate, "grad_norm": norm} | ({"skipped": float(self.skipped)} if self.skipped else {})
+        return metrics, bool(due)
+
+    def _gradients(self, batches: list[Any], exchange: bool = True) -> dict[str, Tensor]:
+        """Gradients of this process's micro-batches → what it adds to the metrics of the whole batch."""
+        step = self.global_step
+        set_seed(self.config.seed * 1_000_003 + step * 64 + self.accelerator.process_index)
+        self.module.train()
+        weights = [self.task.weight(batch) for batch in batches]
+        own = torch.tensor(float(sum(weights)), device=self.accelerator.device)
+        everything = float(self.accelerator.reduce(own, "sum") if exchange else own) or 1.0
+        sums: dict[str, Tensor] = {}
+        for index, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+            synced = exchange and index + 1 == len(batches)
+            with nullcontext() if synced else self.accelerator.no_sync(self.module):
+                with self.accelerator.autocast():
+                    loss, metrics = self.module(to_device(batch, self.accelerator.device), step)
+                self.accelerator.backward(loss * (weight * self._processes / everything))
+            for name, value in {"loss": loss, **metrics}.items():
+                share = part(value).detach().float() * (weight / everything)
+                sums[name] = sums[name] + share if name in sums else share
+        return sums
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
-        now = self._plain.state_dict()
+        now = {name: part(value) for name, value in self.task.module.state_dict().items()}
+        ema = {name: part(value) for name, value in self.ema.items()}
         floats = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.ema[n] for n in floats], [now[n] for n in floats], 1 - decay)
+        torch._foreach_lerp_([ema[n] for n in floats], [now[n] for n in floats], 1 - decay)
         for name in now.keys() - set(floats):
-            self.ema[name].copy_(now[name])
+            ema[name].copy_(now[name])
+
+    # --- what may go wrong ------------------------------------------------------------------------------------------
+
+    def _skip(self, loss: float, norm: float) -> None:
+        self.skipped += 1
+        self._in_a_row += 1
+        step, most = self.global_step, self.config.most_bad_losses
+        what = f"step {step}: the loss is {loss}, the gradient's norm {norm}"
+        if self._in_a_row > most:
+            positions = self._share.of_step(step)
+            raise AudiogenError(
+                f"{what}, {self._in_a_row} times in a row. The batch: positions {positions.start} to "
+                f"{positions.stop - 1}, {', '.join(self.task.names(positions))}. Look at these, begin again with a "
+                f"lower trainer.lr, or go on past them with trainer.most_bad_losses={4 * most + 4}"
+            )
+        self._say(f"{what}; the update is skipped, {self.skipped} so far")
+
+    def _try_memory(self) -> None:
+        """Of several processes none may stop in the middle of an update, so the first is tried without the others."""
+        full = self._processes > 1
+        while full:
+            held, process = _buffers(self.task.module), self.accelerator.process_index
+            short = False
+            try:
+                batch = self.task.batch(self._share.positions(self.global_step, 0, process))
+                self._gradients([batch], exchange=self.accelerator.is_fsdp2)  # which exchanges weights in any case
+            except (RuntimeError, MemoryError) as error:
+                short = is_out_of_memory(error)
+                if not short:
+                    raise
+            self.optimiser.zero_grad(set_to_none=True)
+            _put_back(held)
+            flag = torch.tensor(float(short), device=self.accelerator.device)
+            full = bool(self.accelerator.reduce(flag, "sum") > 0)
+            if full:
+                self._halve()
+
+    def _halve(self) -> None:
+        before, smaller = self._share.micro_batch, self._share.smaller()
+        if smaller is None:
+            raise AudiogenError(
+                "not even one segment at once fits into memory: set trainer.checkpoint_activations=true, or take a "
+                "smaller segment_frames or model"
+            )
+        self._share, self._fitting = smaller, smaller.micro_batch
+        self.optimiser.zero_grad(set_to_none=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._say(
+            f"step {self.global_step}: out of memory with micro-batches of {before}; from here on {self._fitting}, "
+            f"accumulation {smaller.accumulation}"
+        )
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            print(text, file=sys.stderr, flush=True)
+
+    # --- what is told -----------------------------------------------------------------------------------------------
+
+    def _measure(self) -> Cost:
+        """Cost of one excerpt's forward pass; says what memory the run needs."""
+        held, first = _buffers(self.task.module), self.global_step * self.config.batch_size
+        self.module.train()
+        batch = to_device(self.task.batch(range(first, first + 1)), self.accelerator.device)
+        with self.accelerator.autocast():
+            cost = measure(lambda: self.objective(batch, self.global_step), self.task.module)
+        _put_back(held)
+        reshard(self.module)
+        memory = standing(self.optimiser.param_groups, self.ema)
+        self.memory: Memory = memory._replace(activations=cost.kept_bytes * self._share.micro_batch)
+        self._say(str(self.memory))
+        return cost
+
+    def _pace(self, cost: Cost, took: float, waited: float) -> dict[str, float]:
+        """Frames a second, share of the time spent waiting for data and of the machine's measured matrix peak."""
+        dtype = torch.bfloat16 if self.config.mixed_precision == "bf16" else torch.float32
+        peak = matrix_peak(self.accelerator.device, dtype) * self._processes
+        done = 3 * cost.operations * self.config.batch_size / took  # backward takes twice what forward does
+        pace = self.config.batch_size * self.task.frames / took
+        return {"frames_a_second": pace, "data_share": waited / took, "peak_share": done / peak}
+
+    def _is_best(self, loss: float | None) -> bool:
+        """Whether this validation is the best so far, as the main process has it."""
+        better = loss is not None and math.isfinite(loss) and (self.best is None or loss < self.best.loss)
+        if better and loss is not None:
+            self.best = Best(self.global_step, loss)
+        flag = torch.tensor(float(better), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def _validate(self) -> dict[str, float]:
-        """Validate and write samples with the averaged weights."""
-        if not self.accelerator.is_main_process:
-            self.accelerator.wait_for_everyone()
-            return {}
-        plain = self._plain
-        trained = {name: value.clone() for name, value in plain.state_dict().items()}
-        try:
-            plain.load_state_dict(self.ema)
-            plain.eval()
-            with torch.no_grad():
-                metrics = {f"validation_{k}": v for k, v in self.task.validate(plain).items()}
-                self.task.write_samples(plain, self.run / "samples" / f"{self.global_step:08d}")
-        finally:
-            with _uninterrupted():
-                plain.load_state_dict(trained)
+        """Validate and write samples with the averaged weights, on the main process; a spread module in a copy."""
+        main, plain = self.accelerator.is_main_process, self.task.module
+        averaged = gathered(self.ema, main) if self.accelerator.is_fsdp2 else self.ema
+        metrics: dict[str, float] = {}
+        if main and self._mirror is not None:
+            self._mirror.load_state_dict(averaged)
+            metrics = self._validated(self._mirror.to(self.accelerator.device))
+            self._mirror.cpu()
+        elif main:
+            trained = {name: value.clone() for name, value in plain.state_dict().items()}
+            try:
+                plain.load_state_dict(averaged)
+                metrics = self._validated(plain)
+            finally:
+                with self._signals.held():
+                    plain.load_state_dict(trained)
         self.accelerator.wait_for_everyone()
         return metrics
 
-    def _forget_metrics_after(self, step: int) -> None:
-        """Steps that are done again are logged again; the line being written when the run was killed goes too."""
-        path = self.run / "metrics.jsonl"
-        if not (self.accelerator.is_main_process and path.exists()):
-            return
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(
-            path, "".join(line for line in lines if line.endswith("}\n") and json.loads(line)["global_step"] <= step)
-        )
+    @torch.no_grad()
+    def _validated(self, module: nn.Module) -> dict[str, float]:
+        module.eval()
+        found = {f"validation_{name}": value for name, value in self.task.validate(module).items()}
+        self.task.write_samples(module, self.run / "samples" / f"{self.global_step:08d}")
+        return found
 
     def _log(self, metrics: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            line = {"global_step": self.global_step, **{name: round(value, 6) for name, value in metrics.items()}}
-            with open(self.run / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        finite = {name: round(value, 6) for name, value in metrics.items() if math.isfinite(value)}
+        self._folder.log({"global_step": self.global_step, **finite})
+        if self.config.trackers:
+            self.accelerator.log(finite, step=self.global_step)
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is done: a checkpoint is never of half an update."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if caught:
-        raise KeyboardInterrupt
+def _buffers(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The module's buffers, each with a copy of what it holds now."""
+    return [(buffer, buffer.clone()) for buffer in module.buffers()]
 
 
-def _maybe_no_sync(accelerator: Accelerator, module: nn.Module, last: bool) -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext() if last else accelerator.no_sync(module)
-
-
-def _differing(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[str]:
-    """Dotted names of the values that differ."""
-    found: list[str] = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differing(a, b, f"{above}{key}.")
-        elif a != b:
-            found.append(above + key)
-    return found
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {name: _to(value, device) for name, value in batch.items()}
-    return batch
+def _put_back(held: list[tuple[Tensor, Tensor]]) -> None:
+    for buffer, before in held:
+        buffer.copy_(before)

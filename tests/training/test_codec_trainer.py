@@ -39,7 +39,7 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path: Path, monkeypatch: pytest
 
     def make(run: Path) -> Trainer:
         torch.manual_seed(0)
-        return Trainer(settings.trainer, CodecTask(settings), run, settings.model_dump(mode="json"))
+        return Trainer(CodecTask(settings), run, settings)
 
     resumed_is_uninterrupted(make, tmp_path, kill_after=4)
 

@@ -48,7 +48,7 @@ def test_killed_and_resumed_is_uninterrupted(
 
     def make(run: Path) -> Trainer:
         torch.manual_seed(0)
-        return Trainer(settings.trainer, LMTask(settings), run, settings.model_dump(mode="json"))
+        return Trainer(LMTask(settings), run, settings)
 
     resumed_is_uninterrupted(make, tmp_path, kill_after=4)
 
@@ -126,8 +126,8 @@ def test_the_loss_starts_at_chance_and_falls(lm: MusicLMConfig, data: Path) -> N
     assert losses[0] == pytest.approx(np.log(32), abs=0.1)
     assert losses[-1] < 0.75 * losses[0]
     idle = {name for name, weight in task.module.named_parameters() if weight.grad is None}
-    assert idle <= {"prefix.absent"}  # everything may have been said
-    assert float(parts["bits_a_second"]) == pytest.approx(losses[-1] * 4 * 25 / np.log(2), rel=1e-4)
+    assert not idle  # though everything may have been said: other processes wait for its gradient
+    assert float(parts["bits_a_second"]) == pytest.approx(losses[-1] * 4 * 25 / np.log(2), rel=1e-2)
 
 
 def test_validation_and_samples(data: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_validation_and_samples(data: Path, tmp_path: Path) -> None:
         found = task.validate(task.module.eval())
         task.write_samples(task.module, tmp_path / "samples")
     assert found["loss"] == pytest.approx(np.log(32), abs=0.1)
-    assert {"first", "last", "bits_a_second", "loss_untold"} <= found.keys()
+    assert {"codebook_1", "codebook_4", "bits_a_second", "loss_untold"} <= found.keys()
     assert {path.name for path in (tmp_path / "samples").iterdir()} == {"0.wav", "0.png"}
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audiogen.training.checkpoint import flatten_optimiser, restore_optimiser
-from audiogen.training.optimiser import MuonAdamW, orthogonal
+from audiogen.training.optimiser import MuonAdamW, orthogonal, restore_state, state_tensors
 
 
 def optimiser(module: nn.Module, **told: object) -> MuonAdamW:
@@ -77,7 +76,7 @@ def test_it_learns_and_its_state_makes_the_round_trip() -> None:
         mine.zero_grad()
     assert float(loss(module, 0).detach()) < 0.05 * first
     again.load_state_dict(module.state_dict())
-    restore_optimiser(fresh, {name: value.clone() for name, value in flatten_optimiser(mine).items()})
+    restore_state(fresh, {name: value.clone() for name, value in state_tensors(mine).items()})
     for group in fresh.param_groups:
         group["lr"] = 1e-2
     for one, steps in ((module, mine), (again, fresh)):
