@@ -75,7 +75,7 @@ def their_ms(model: Any, frames: int) -> float:
 def load(folder: Path, dtype: torch.dtype) -> MusicGen:
     """Our model of that checkpoint."""
     checkpoint = Checkpoint(folder)
-    return MusicGen.from_transformers(
+    return MusicGen.open_transformers(
         checkpoint, MusicGenConfig.from_transformers(checkpoint.config, str(folder), 50.0), dtype
     )
 

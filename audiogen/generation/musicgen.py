@@ -56,7 +56,7 @@ def load_converted(folder: Path, told: dict[str, Any], precision: Precision) -> 
     """What `convert` wrote. Raises AudiogenError naming what is missing, damaged or foreign."""
     settled = settle_precision(precision, ours=False)
     dtype = _dtype(settled)
-    codec, lm = EncodecCodec.load(folder / "codec"), MusicGen.load(folder / "lm").to(dtype)
+    codec, lm = EncodecCodec.load(folder / "codec"), MusicGen.open(folder / "lm", dtype)
     text = TextEncoder.load(folder / "text", dtype)
     _check_codec(codec, lm.config, folder)
     sampling = Sampling.build(told.get("sampling") or {}, f"{folder}/config.json: sampling")
@@ -86,7 +86,7 @@ def convert(source: str | Path, output: str | Path, storage: Storage) -> None:
     try:
         beside.mkdir()
         codec.save(beside / "codec", "float16" if storage == "int8" else storage)
-        lm.save(beside / "lm", storage)
+        lm.read_all().save(beside / "lm", storage)
         text.save(beside / "text", storage)
         told = {
             "kind": "audiogen",
@@ -121,7 +121,7 @@ def _parts(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[EncodecCodec, Mu
     lm_config = MusicGenConfig.from_transformers(config, source, codec.sample_rate / codec.hop_length)
     _check_codec(codec, lm_config, checkpoint.folder)
     text = TextEncoder.from_transformers(checkpoint, dtype)
-    return codec, MusicGen.from_transformers(checkpoint, lm_config, dtype), text
+    return codec, MusicGen.open_transformers(checkpoint, lm_config, dtype), text
 
 
 def _dtype(precision: Settled) -> torch.dtype:

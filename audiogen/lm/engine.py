@@ -94,6 +94,8 @@ def make_engine(model: MusicLM | MusicGen, precision: Settled, threads: int | No
         from audiogen.lm.native import NativeEngine
 
         return NativeEngine(model, precision, threads or torch.get_num_threads())
+    if isinstance(model, MusicGen):
+        model.read_all()
     return EagerEngine(model.to(torch.bfloat16 if precision == "bfloat16" else torch.float32))
 
 

@@ -8,6 +8,7 @@ sinusoidal positions, attention over the text. The stream, the delay pattern, sa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from audiogen.config import Config
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import AudiogenError, Condition
-from audiogen.storage import Storage, fill_module, load_weights, save_weights
+from audiogen.storage import Storage, Weights, fill_module, is_finite, save_weights
 
 KIND = "musicgen_lm"
 _WINDOW_SECONDS, _STRIDE_SECONDS = 30.0, 18.0
@@ -142,6 +143,9 @@ class MusicGen(nn.Module):
     are not used.
     """
 
+    _read: Callable[[str], Tensor]
+    """gives what is on the device "meta" from its file"""
+
     def __init__(self, config: MusicGenConfig) -> None:
         super().__init__()
         self.config = config
@@ -161,19 +165,36 @@ class MusicGen(nn.Module):
         save_weights(folder, KIND, self.config.model_dump(mode="json"), self.state_dict(), storage)
 
     @classmethod
-    def load(cls, folder: str | Path) -> MusicGen:
-        """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
-        config, tensors = load_weights(folder, KIND)
-        with torch.device("meta"):
-            model = cls(MusicGenConfig.build(config, f"{folder}/config.json"))
-        fill_module(model, tensors, folder)
-        return model.eval().requires_grad_(False)
+    def open(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> MusicGen:
+        """What `save` wrote, as `dtype`; all but what makes a prefix is still to be read (`take`, `read_all`).
+
+        Raises AudiogenError naming what is missing or does not fit.
+        """
+        weights = Weights(folder, KIND)
+        model = cls._unread(MusicGenConfig.build(weights.config, f"{folder}/config.json"), dtype)
+        shapes = {name: torch.empty(weights.shape(name), dtype=dtype, device="meta") for name in weights.names()}
+        fill_module(model, shapes, folder)
+
+        def read(name: str) -> Tensor:
+            value = weights.read(name)
+            if not is_finite(value):
+                raise AudiogenError(f"{folder}: {name} holds NaN or infinite values; fetch the model again")
+            return value.to(dtype)
+
+        return model._opened(read)
 
     @classmethod
-    def from_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
-        """Decoder and projections of a checkpoint, as `dtype`. Raises AudiogenError naming what does not fit."""
-        with torch.device("meta"):
-            model = cls(config)
+    def load(cls, folder: str | Path) -> MusicGen:
+        """`open`, and read everything."""
+        return cls.open(folder).read_all()
+
+    @classmethod
+    def open_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
+        """Decoder and projections of a checkpoint, as `dtype`; all but what makes a prefix is still to be read.
+
+        Raises AudiogenError naming what does not fit.
+        """
+        model = cls._unread(config, dtype)
         told = {name: list(value.shape) for name, value in model.state_dict().items()}
         sources = {name: _sources(name, config) for name in told}
         expected = {
@@ -184,10 +205,45 @@ class MusicGen(nn.Module):
         for prefix in ("decoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj."):
             inside = {n.removeprefix(prefix): shape for n, shape in expected.items() if n.startswith(prefix)}
             checkpoint.check(prefix, inside, ignored=[_POSITIONS])
-        for name, parts in sources.items():
-            value = torch.cat([checkpoint.read(part, dtype) for part in parts])
-            model.load_state_dict({name: value}, strict=False, assign=True)
-        return model.eval().requires_grad_(False)
+
+        def read(name: str) -> Tensor:
+            parts = [checkpoint.read(part, dtype) for part in sources[name]]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+        return model._opened(read)
+
+    @classmethod
+    def from_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
+        """`open_transformers`, and read everything."""
+        return cls.open_transformers(checkpoint, config, dtype).read_all()
+
+    @classmethod
+    def _unread(cls, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
+        with torch.device("meta"):
+            return cls(config).to(dtype).eval()
+
+    def _opened(self, read: Callable[[str], Tensor]) -> MusicGen:
+        self._read = read
+        for name, value in list(self.named_parameters()):
+            value.requires_grad_(False)
+            if name.startswith(("text_in.", "melody_in.")):
+                self.load_state_dict({name: read(name)}, strict=False, assign=True)
+        return self
+
+    def read_all(self) -> MusicGen:
+        """Read what is still in its file, one tensor after the other."""
+        for name, value in list(self.named_parameters()):
+            if value.is_meta:
+                self.load_state_dict({name: self._read(name)}, strict=False, assign=True)
+        return self.requires_grad_(False)
+
+    def take(self, name: str) -> Tensor:
+        """A weight that the model gives up: it is read now, or taken from the module if it has been read."""
+        value = self.get_parameter(name).detach()
+        if value.is_meta:
+            return self._read(name)
+        self.get_parameter(name).data = value.new_empty(0)
+        return value
 
     # --- what is asked for ------------------------------------------------------------------------------------------
 
