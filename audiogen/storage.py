@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +19,7 @@ from audiogen.files import write_json
 from audiogen.interfaces import AudiogenError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 Storage = Literal["float32", "float16", "int8"]
@@ -24,7 +27,8 @@ Storage = Literal["float32", "float16", "int8"]
 _FORMAT = 1
 _SHARD_BYTES = 15 * 2**20
 _SCALE = ".row_scale"
-_PART = 1 << 20  # values that are looked at together
+_PART = 1 << 18  # values that are looked at together
+_LARGE = 1 << 20  # bytes
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -98,8 +102,8 @@ class TensorFile:
         """One tensor, in memory of its own. Raises AudiogenError when the file is shorter than it was."""
         import torch
 
-        value = torch.empty(self.shape(name), dtype=getattr(torch, _DTYPES[self.dtype(name)]))
-        left = memoryview(value.flatten().view(torch.uint8).numpy())
+        value = fresh(self.shape(name), getattr(torch, _DTYPES[self.dtype(name)]))
+        left = memoryview(value.flatten().view(torch.uint8).numpy().data)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(self._first + self._entries[name]["data_offsets"][0])
             while len(left):
@@ -171,6 +175,18 @@ def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: str | 
     bad = [name for name, value in tensors.items() if not is_finite(value)]
     if bad:
         raise AudiogenError(f"{folder}: {', '.join(bad[:3])} hold NaN or infinite values; fetch the model again")
+
+
+def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros; large ones in pages of their own, which take memory when they are first written to, go back to the system
+    at once, and leave no holes between those that stay. Raises OSError when there is not enough."""
+    import torch
+
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE or not hasattr(mmap, "MAP_PRIVATE"):
+        return torch.zeros(tuple(shape), dtype=dtype)
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(tuple(shape))
 
 
 def is_finite(value: Tensor) -> bool:

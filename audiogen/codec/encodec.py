@@ -236,7 +236,7 @@ class EncodecCodec(OfflineFromStreams, nn.Module):
 
         stream: FrameDecoder[State] = FrameDecoder(
             self._decode, finish, None, batch_size, (self.num_codebooks, self.codebook_size),
-            skip_samples=0, hop_length=self.hop_length,
+            skip_samples=0, hop_length=self.hop_length, device=self.quantizer.codebooks.device,
         )  # fmt: skip
         stream.latency_frames = self._latency_frames
         return stream

@@ -356,7 +356,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         return FrameDecoder(
             self._graphed if self.analysis.is_cuda else self._decode_codes, self.finish,
             self.decoder_state(batch_size), batch_size, (self.num_codebooks, self.codebook_size),
-            skip_samples=self.config.late_samples, hop_length=self.hop_length,
+            skip_samples=self.config.late_samples, hop_length=self.hop_length, device=self.analysis.device,
         )  # fmt: skip
 
 

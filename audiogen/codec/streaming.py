@@ -71,9 +71,11 @@ class FrameDecoder(Generic[S]):
 
     def __init__(
         self, step: Callable[[Tensor, S], tuple[Tensor, S]], finish: Callable[[S], Tensor], state: S, batch_size: int,
-        code_range: tuple[int, int], *, skip_samples: int, hop_length: int,
+        code_range: tuple[int, int], *, skip_samples: int, hop_length: int, device: torch.device,
     ) -> None:  # fmt: skip
+        """`device`: where `step` works; codes may come from the CPU, and no GPU is waited for then."""
         self._step, self._finish, self._state = step, finish, state
+        self._device = device
         self._batch_size, self._code_range = batch_size, code_range
         self._skip = skip_samples
         self.latency_frames = math.ceil(skip_samples / hop_length)
@@ -94,7 +96,8 @@ class FrameDecoder(Generic[S]):
             return self._finish(self._state)[:, :, :0]
         parts = []
         for start in range(0, codes.shape[2], self.max_frames):
-            audio, self._state = self._step(codes[:, :, start : start + self.max_frames], self._state)
+            part = codes[:, :, start : start + self.max_frames].to(self._device)
+            audio, self._state = self._step(part, self._state)
             parts.append(audio)
         audio = torch.cat(parts, 2)
         skipped = min(self._skip, audio.shape[2])

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from audiogen.config import Config
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import AudiogenError, Condition
-from audiogen.storage import Storage, Weights, fill_module, is_finite, save_weights
+from audiogen.storage import Storage, Weights, fill_module, fresh, is_finite, save_weights
 
 KIND = "musicgen_lm"
 _WINDOW_SECONDS, _STRIDE_SECONDS = 30.0, 18.0
@@ -150,7 +150,10 @@ class MusicGen(nn.Module):
         super().__init__()
         self.config = config
         dim, books, size = config.dim, config.num_codebooks, config.codebook_size
-        self.codes = nn.Embedding(books * (size + 1), dim)
+        table = torch.empty(books * (size + 1), dim)
+        if not table.is_meta:  # where filling it would load 150 MB of PyTorch's modules
+            nn.init.normal_(table)
+        self.codes = nn.Embedding.from_pretrained(table, freeze=False)
         self.text_in = nn.Linear(config.text_dim, dim) if config.text_dim != dim else nn.Identity()
         project = config.melody_pitches not in (0, dim)
         self.melody_in = nn.Linear(config.melody_pitches, dim) if project else nn.Identity()
@@ -166,7 +169,7 @@ class MusicGen(nn.Module):
 
     @classmethod
     def open(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> MusicGen:
-        """What `save` wrote, as `dtype`; all but what makes a prefix is still to be read (`take`, `read_all`).
+        """What `save` wrote, as `dtype`; most of it is still to be read (`take`, `read_all`) before the model is used.
 
         Raises AudiogenError naming what is missing or does not fit.
         """
@@ -190,7 +193,7 @@ class MusicGen(nn.Module):
 
     @classmethod
     def open_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
-        """Decoder and projections of a checkpoint, as `dtype`; all but what makes a prefix is still to be read.
+        """Decoder and projections of a checkpoint, as `dtype`; most is still to be read, as of `open`.
 
         Raises AudiogenError naming what does not fit.
         """
@@ -207,8 +210,10 @@ class MusicGen(nn.Module):
             checkpoint.check(prefix, inside, ignored=[_POSITIONS])
 
         def read(name: str) -> Tensor:
-            parts = [checkpoint.read(part, dtype) for part in sources[name]]
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            whole, parts = fresh(told[name], dtype), sources[name]
+            for part, there in zip(parts, whole.chunk(len(parts)), strict=True):
+                there.copy_(checkpoint.read(part, dtype))
+            return whole
 
         return model._opened(read)
 
@@ -230,19 +235,20 @@ class MusicGen(nn.Module):
                 self.load_state_dict({name: read(name)}, strict=False, assign=True)
         return self
 
-    def read_all(self) -> MusicGen:
-        """Read what is still in its file, one tensor after the other."""
+    def read_all(self, device: torch.device | str = "cpu") -> MusicGen:
+        """Read what is still in its file, one tensor after the other, and put it on `device`."""
         for name, value in list(self.named_parameters()):
             if value.is_meta:
-                self.load_state_dict({name: self._read(name)}, strict=False, assign=True)
+                self.load_state_dict({name: self._read(name).to(device)}, strict=False, assign=True)
         return self.requires_grad_(False)
 
     def take(self, name: str) -> Tensor:
-        """A weight that the model gives up: it is read now, or taken from the module if it has been read."""
-        value = self.get_parameter(name).detach()
-        if value.is_meta:
-            return self._read(name)
-        self.get_parameter(name).data = value.new_empty(0)
+        """A weight that the model gives up; it is read now if it has not been."""
+        module, _, kind = name.rpartition(".")
+        owner = self.get_submodule(module)
+        value = getattr(owner, kind).detach()
+        value = self._read(name) if value.is_meta else value
+        setattr(owner, kind, nn.Parameter(value.new_empty(0), requires_grad=False))
         return value
 
     # --- what is asked for ------------------------------------------------------------------------------------------
@@ -250,7 +256,7 @@ class MusicGen(nn.Module):
     def prefix(self, text: Tensor, melody: Tensor | None = None) -> Tensor:
         """Text states `[1, L, text_dim]`, pitch classes int64 `[melody_frames]` or none → prefix `[2, L', D]`: with
         the prompt, and without, which is a text of zeros and a melody of the first pitch class, as in transformers."""
-        said = self.text_in(text.to(self.heads.weight.dtype))
+        said = self.text_in(text.to(self.heads.weight))  # as it is stored, where it is
         said = torch.cat([said, torch.zeros_like(said)])
         if not self.config.melody_frames:
             return said
@@ -295,7 +301,7 @@ class MusicGen(nn.Module):
         """Inputs `[B, t, D]` of the next t positions → hidden states `[B, t, D]`."""
         start, count = state.position, x.shape[1]
         end = start + count
-        x = x + sinusoids(start, count, x.shape[2], x.device).to(x.dtype)
+        x = x + sinusoids(torch.arange(start, end, device=x.device), x.shape[2]).to(x.dtype)
         mask = None if count == 1 else torch.ones(count, end, dtype=torch.bool, device=x.device).tril(start)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, _Block)
@@ -311,11 +317,11 @@ class MusicGen(nn.Module):
         return self.norm(x)  # type: ignore[no-any-return]
 
 
-def sinusoids(start: int, count: int, dim: int, device: torch.device) -> Tensor:
-    """Positions from `start` on as float32 `[count, dim]`, cosines first, as tensor2tensor has them."""
+def sinusoids(positions: Tensor, dim: int) -> Tensor:
+    """Positions `[T]` as float32 `[T, dim]`, cosines first, as tensor2tensor has them."""
     half = dim // 2
-    rates = torch.exp(torch.arange(half, device=device).float() * -(math.log(10_000) / (half - 1)))
-    angles = torch.arange(start, start + count, device=device).float()[:, None] * rates
+    rates = torch.exp(torch.arange(half, device=positions.device).float() * -(math.log(10_000) / (half - 1)))
+    angles = positions.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 

@@ -18,10 +18,11 @@ from audiogen.lm.compiler import NoKernel, kernel
 from audiogen.lm.engine import OutOfRoomError, Settled, Turn
 from audiogen.lm.model import MusicLM
 from audiogen.lm.musicgen import MusicGen, sinusoids
+from audiogen.storage import fresh
 
 _GATED, _TURNED, _LAYER_NORM, _BFLOAT16 = 1, 2, 4, 8
 _MOST_TEXT = 1024
-_ROWS = 512  # packed together; a multiple of 32
+_ROWS = 128  # packed together; a multiple of 32
 
 
 class _Linear(ctypes.Structure):
@@ -167,8 +168,8 @@ class NativeEngine:
     def _room(self, positions: int) -> Tensor:
         size = self._kernel.memory_size(ctypes.byref(self._model), positions) if positions else 0
         try:
-            return torch.zeros(size, dtype=torch.int16)
-        except RuntimeError as error:
+            return fresh((size,), torch.int16)
+        except OSError as error:
             raise OutOfRoomError(f"out of memory for a stream of {2 * size / 2**20:.0f} MiB") from error
 
     def _memory(self, state: NativeState, row: int) -> _Memory:
@@ -240,7 +241,7 @@ class NativeEngine:
             norm=self._norm(model.take("norm.weight"), model.take("norm.bias")),
             heads_out=self._linear(model.take("heads.weight")),
             codes=self._keep(model.take("codes.weight").view(config.num_codebooks, -1, config.dim)),
-            positions=self._keep(sinusoids(0, longest, config.dim, torch.device("cpu"))),
+            positions=self._keep(sinusoids(torch.arange(longest), config.dim)),
         )  # fmt: skip
         return self._finished(made)
 
@@ -270,12 +271,13 @@ class NativeEngine:
         rows, width = outputs + -outputs % 32, inputs + -inputs % 4
         size = 2 if self._half else 4  # inputs that stand together
         made = _Linear(outputs, inputs)
-        packed = torch.empty(rows // 16, width // size, 16, size, dtype=torch.bfloat16 if self._half else torch.int8)
+        packed = fresh((rows // 16, width // size, 16, size), torch.bfloat16 if self._half else torch.int8)
         scale, shift = torch.empty(rows), torch.empty(rows, dtype=torch.int32)
         for first in range(0, rows, _ROWS):
             here = slice(first, min(first + _ROWS, rows))
             part = weight[here]
-            part = F.pad(part, (0, width - inputs, 0, here.stop - first - len(part)))
+            if part.shape != (here.stop - first, width):
+                part = F.pad(part, (0, width - inputs, 0, here.stop - first - len(part)))
             if not self._half:
                 part = part.float()
                 scale[here] = part.abs().amax(1).clamp_min(1e-30) / 127
