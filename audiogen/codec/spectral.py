@@ -342,7 +342,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
 
         return BlockEncoder(
             step, self.encoder_state(batch_size), batch_size, self.channels,
-            hop_length=self.hop_length, num_codebooks=self.num_codebooks,
+            hop_length=self.hop_length, num_codebooks=self.num_codebooks, device=self.analysis.device,
         )  # fmt: skip
 
     def _decode_codes(self, codes: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:

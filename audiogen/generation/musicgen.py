@@ -29,32 +29,23 @@ _META = "CC-BY-NC-4.0"
 _UNSTATED = f"not stated in the folder's README.md; Meta's own MusicGen weights are {_META}"
 
 
-def load_transformers(folder: Path, name: str, precision: Precision) -> LoadedModel:
+def load_transformers(folder: Path, name: str, precision: Precision, device: torch.device) -> LoadedModel:
     """A checkpoint as transformers writes it. Raises AudiogenError naming what is missing, damaged or foreign."""
-    settled = settle_precision(precision, ours=False)
+    settled = settle_precision(precision, ours=False, device=device)
     checkpoint = Checkpoint(folder)
     codec, lm, text = _parts(checkpoint, _dtype(settled))
     licence = _stated_licence(folder, name)
     _show_licence(name, licence)
-    engine = make_engine(lm, settled)
+    engine = make_engine(lm, settled, device=device)
     return LoadedModel(
-        name,
-        codec,
-        lm,
-        engine,
-        None,
-        fingerprint_of(checkpoint.files),
-        settled,
-        _sampling(folder),
-        text,
-        licence,
-        folder,
-    )
+        name, codec.to(device), lm, engine, None, fingerprint_of(checkpoint.files), settled, _sampling(folder), device,
+        text, licence, folder,
+    )  # fmt: skip
 
 
-def load_converted(folder: Path, told: dict[str, Any], precision: Precision) -> LoadedModel:
+def load_converted(folder: Path, told: dict[str, Any], precision: Precision, device: torch.device) -> LoadedModel:
     """What `convert` wrote. Raises AudiogenError naming what is missing, damaged or foreign."""
-    settled = settle_precision(precision, ours=False)
+    settled = settle_precision(precision, ours=False, device=device)
     dtype = _dtype(settled)
     codec, lm = EncodecCodec.load(folder / "codec"), MusicGen.open(folder / "lm", dtype)
     text = TextEncoder.load(folder / "text", dtype)
@@ -62,8 +53,10 @@ def load_converted(folder: Path, told: dict[str, Any], precision: Precision) -> 
     sampling = Sampling.build(told.get("sampling") or {}, f"{folder}/config.json: sampling")
     name, licence = str(told.get("name", folder.name)), str(told.get("licence", _UNSTATED))
     _show_licence(name, licence)
-    engine, digest = make_engine(lm, settled), lm_fingerprint(folder)
-    return LoadedModel(name, codec, lm, engine, None, digest, settled, sampling, text, licence, folder)
+    engine, digest = make_engine(lm, settled, device=device), lm_fingerprint(folder)
+    return LoadedModel(
+        name, codec.to(device), lm, engine, None, digest, settled, sampling, device, text, licence, folder
+    )  # fmt: skip
 
 
 def convert(source: str | Path, output: str | Path, storage: Storage) -> None:

@@ -98,12 +98,17 @@ class Scheduler:
         in which they came."""
         self._admit()
         sessions = [(ticket, ticket.session) for ticket in self._running if ticket.session is not None]
-        codes = self._codes([session for _, session in sessions])
+        for frames in sessions[0][1].parts(self._frames) if sessions else ():
+            going = [(ticket, session) for ticket, session in sessions if not session.finished]
+            codes = self._codes([session for _, session in going], frames)
+            for (ticket, session), part in zip(going, codes, strict=True):
+                if ticket.state != "cancelled":  # in the meantime
+                    session.send(part)
         played = []
-        for (ticket, session), part in zip(sessions, codes, strict=True):
-            if ticket.state == "cancelled":  # in the meantime
+        for ticket, session in sessions:
+            if ticket.state == "cancelled":
                 continue
-            audio = session.play(part)
+            audio = session.receive()
             ticket.seconds_done += audio.seconds
             if session.finished:
                 ticket.state, ticket.seconds_done = "finished", ticket.request.score.seconds
@@ -150,12 +155,12 @@ class Scheduler:
                 ticket.session = None  # its memory goes now, whoever keeps the ticket
         self._running = [ticket for ticket in self._running if ticket.state == "running"]
 
-    def _codes(self, sessions: Sequence[Session]) -> list[torch.Tensor]:
+    def _codes(self, sessions: Sequence[Session], frames: int) -> list[torch.Tensor]:
         made: list[torch.Tensor] = []
         while len(made) < len(sessions):
             part = sessions[len(made) : len(made) + self._together]
             try:
-                wanted = [session.wanted(self._frames) for session in part]
+                wanted = [session.wanted(frames) for session in part]
                 made += advance_together([session.stream for session in part], wanted)
             except OutOfRoomError as error:
                 if len(part) == 1:

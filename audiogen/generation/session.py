@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from audiogen.audio import chroma
+from audiogen.capture import beside
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import Attributes, Prompt, Score, Waveform
 from audiogen.lm.model import MusicLM
@@ -52,7 +53,9 @@ class Session:
             self._codes = WindowedStream(model.engine, prefix, sampling, seed, self._frames_left)
         else:
             self._codes = CodeStream(model.engine, self._prefix(prompt, attributes), self._lanes, sampling, seed)
-        self._decoder = model.codec.streaming_decoder(1)
+        with beside(model.device):
+            self._decoder = model.codec.streaming_decoder(1)
+        self._sent: list[torch.Tensor] = []  # audio that `receive` has not given yet
 
     @property
     def finished(self) -> bool:
@@ -66,31 +69,48 @@ class Session:
     def advance(self, frames: int) -> Waveform:
         """Play on by up to `frames` frames → Waveform `[C, S]`; the first is shorter by the codec's look-ahead, the
         last ends on the sample asked for."""
-        return self.play(self._codes.advance(self.wanted(frames)))
+        for part in self.parts(frames):
+            if not self._sent or not self.finished:
+                self.send(self._codes.advance(self.wanted(part)))
+        return self.receive()
+
+    def parts(self, frames: int) -> list[int]:
+        """In how many frames at a time `frames` are best sent: on a GPU the codec decodes the first half while the
+        second half's codes are drawn."""
+        half = frames // 2 if self._model.device.type == "cuda" else 0
+        return [half, frames - half] if half else [frames]
 
     def wanted(self, frames: int) -> int:
-        """Frames of codes that `play` takes for up to `frames` frames of audio: at the end a few more, since the
+        """Frames of codes that `send` takes for up to `frames` frames of audio: at the end a few more, since the
         decoder is late."""
         count = min(frames, self._frames_left)
         whole = count == self._frames_left and not isinstance(self._codes, WindowedStream)
         return count + (self._decoder.latency_frames if whole and not self.finished else 0)
 
     @torch.inference_mode()
-    def play(self, codes: torch.Tensor) -> Waveform:
-        """The next codes, int64 `[1, K, wanted(frames)]` → what `advance(frames)` gives."""
+    def send(self, codes: torch.Tensor) -> None:
+        """Decode the next codes, int64 `[1, K, wanted(frames)]`; nobody waits for a GPU until `receive`."""
         rate = self._model.codec.sample_rate
-        audio = self._decoder.decode(codes)
         count = min(codes.shape[2], self._frames_left)
         self._frames_left -= count
         self._frames_done += count
-        if not self._frames_left and isinstance(self._codes, WindowedStream):
-            audio = torch.cat([audio, self._decoder.flush()], 2)  # a whole clip to its authors' decoder too
-        samples = audio[0, :, : self._samples_left].clone()
-        self._samples_left -= samples.shape[1]
-        if not self._frames_left:
-            fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
-            samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade)
-        return Waveform(_soften(samples), rate)
+        with beside(self._model.device):
+            audio = self._decoder.decode(codes)
+            if not self._frames_left and isinstance(self._codes, WindowedStream):
+                audio = torch.cat([audio, self._decoder.flush()], 2)  # a whole clip to its authors' decoder too
+            samples = audio[0, :, : self._samples_left].clone()
+            self._samples_left -= samples.shape[1]
+            if not self._frames_left:
+                fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
+                samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade, device=samples.device)
+            self._sent.append(_soften(samples))
+
+    def receive(self) -> Waveform:
+        """The audio `[C, S]` of what was sent since the last time."""
+        with torch.inference_mode(), beside(self._model.device):
+            samples = torch.cat(self._sent, 1).cpu()
+        self._sent = []
+        return Waveform(samples, self._model.codec.sample_rate)
 
     def steer(self, text: str) -> None:
         """Another prompt from the next frame on: what follows is planned anew for the time that is left."""

@@ -55,9 +55,8 @@ class _Board:
             numbers[:, slot.index] = torch.tensor(told)
             settings[:, slot.index] = torch.tensor((sampling.guidance, sampling.temperature, sampling.top_p))
             last[slot.index] = turn.last
-        self.numbers.copy_(numbers)
-        self.settings.copy_(settings)
-        self.last.copy_(last)
+        for there, here in ((self.numbers, numbers), (self.settings, settings), (self.last, last)):
+            there.copy_(here, non_blocking=True)
         self.at.zero_()
 
     def upload(self, turns: Sequence[Turn]) -> list[tuple[Tensor, Tensor]]:
@@ -67,7 +66,7 @@ class _Board:
         forced = torch.zeros(steps, *self.forced.shape[1:], dtype=torch.long)
         for turn in turns:
             lanes[:, turn.state.index], forced[:, turn.state.index] = turn.lanes, turn.forced
-        there = torch.from_numpy(lanes).to(self.lanes.device), forced.to(self.lanes.device)
+        there = [part.to(self.at.device, non_blocking=True) for part in (torch.from_numpy(lanes), forced)]
         return list(zip(*(whole.split(_PART) for whole in there), strict=True))
 
     def show(self, lanes: Tensor, forced: Tensor) -> None:
