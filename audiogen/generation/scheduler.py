@@ -145,7 +145,7 @@ class Scheduler:
                         ticket.state = "waiting"
                         self._waiting.appendleft(ticket)
                 self.most_running = len(self._running)
-                _log.warning("%s: from now on at most %d clips are made at once", error, self.most_running)
+                self._warn(error, f"at most {self.most_running} clips are made at once")
                 return
             self._running.append(ticket)
 
@@ -166,5 +166,10 @@ class Scheduler:
                 if len(part) == 1:
                     raise
                 self._together = max(1, len(part) // 2)
-                _log.warning("%s: from now on %d clips are stepped together", error, self._together)
+                self._warn(error, f"{self._together} clips are stepped together")
         return made
+
+    @staticmethod
+    def _warn(error: OutOfRoomError, then: str) -> None:
+        """The words alone: who keeps an error keeps every session that it came past."""
+        _log.warning("%s: from now on %s", str(error), then)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import torch
 
 from audiogen.audio import chroma
@@ -26,7 +26,8 @@ _KNEE = 0.9
 class Session:
     """State of one stream. `advance` until `finished`; the pieces together are the clip.
 
-    Memory does not grow with the length. `score` and `attributes` say what is being played.
+    Memory does not grow with the length, and is given back when nobody keeps the session: nothing in it points back.
+    `score` and `attributes` say what is being played.
     """
 
     _codes: CodeStream | WindowedStream
@@ -52,6 +53,7 @@ class Session:
             prefix = self._windows(model.lm, prompt)
             self._codes = WindowedStream(model.engine, prefix, sampling, seed, self._frames_left)
         else:
+            self._lanes = partial(lanes, score, frame_rate=self._rate)
             self._codes = CodeStream(model.engine, self._prefix(prompt, attributes), self._lanes, sampling, seed)
         with beside(model.device):
             self._decoder = model.codec.streaming_decoder(1)
@@ -125,10 +127,8 @@ class Session:
         left = max(self.score.seconds - now, 1 / self._rate)
         self.attributes = resolve_attributes(prompt, habits, self._seed)
         self.score = _later(plan(prompt, left, habits, self._seed), now)
+        self._lanes = partial(lanes, self.score, frame_rate=self._rate)
         self._codes.steer(self._prefix(prompt, self.attributes), self._lanes)
-
-    def _lanes(self, first: int, frames: int) -> np.ndarray:
-        return lanes(self.score, first, frames, self._rate)
 
     def _prefix(self, prompt: Prompt, attributes: Attributes) -> torch.Tensor:
         assert isinstance(self._model.lm, MusicLM)
@@ -138,13 +138,13 @@ class Session:
     def _windows(self, lm: MusicGen, prompt: Prompt) -> PrefixSource:
         """The text, and the melody from where a window begins, around and around."""
         assert self._model.text is not None
-        text, melody = self._model.text.encode(prompt.text), self._melody
+        text, melody, rate = self._model.text.encode(prompt.text), self._melody, self._rate
 
         @torch.inference_mode()
         def prefix(first: int) -> torch.Tensor:
             if not len(melody):
                 return lm.prefix(text)
-            start = round(first / self._rate * chroma.SAMPLE_RATE / chroma.HOP_LENGTH)
+            start = round(first / rate * chroma.SAMPLE_RATE / chroma.HOP_LENGTH)
             return lm.prefix(text, melody[(start + torch.arange(lm.config.melody_frames)) % len(melody)])
 
         return prefix

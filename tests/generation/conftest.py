@@ -23,4 +23,4 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def generator(model_folder: Path) -> Generator:
-    return Generator.from_pretrained(model_folder, precision="float32")
+    return Generator.from_pretrained(model_folder, precision="float32", device="cpu")
