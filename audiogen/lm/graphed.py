@@ -143,9 +143,8 @@ class GraphedEngine:
     def run(self, turns: Sequence[Turn]) -> list[Tensor]:
         """The next codes of each, int64 `[steps, K]`, on the CPU."""
         steps, seen = len(turns[0].forced), [turn for turn in turns if turn.logits is not None]
-        count = self._bucket(1 + max(turn.state.index for turn in turns))
-        play, guided = self._graph(count)
-        board = self._board
+        play, guided = self._graph(self._bucket(1 + max(turn.state.index for turn in turns)))
+        board, count = self._board, len(guided)
         with _memory(f"a run of {len(turns)} streams"):  # all that it needs: on the way memory is not asked for
             parts = board.upload(turns)
             codes = board.drawn.new_empty(steps, count, board.drawn.shape[2])
@@ -191,12 +190,18 @@ class GraphedEngine:
         self._pool, self._board, self._graphs = pool, board, {slots: graph}  # the old ones' addresses are no more
 
     def _graph(self, count: int) -> tuple[Callable[[], object], Tensor]:
-        """What plays one step of the lowest `count` slots, and the logits `[count, K, V]` that it draws from."""
+        """What plays one step of at least the lowest `count` slots, and the logits `[≥ count, K, V]` it draws from.
+
+        Without memory for one more graph it is that of a larger bucket, in the end of all slots.
+        """
         if count not in self._graphs:
             pool, board = self._pool, self._board
             board.tell([])  # the steps of a capture move nobody
-            with _memory(f"a step of {count} streams at once"):
-                self._graphs[count] = self._capture(lambda: self._step(pool, board, count), self._device)
+            try:
+                with _memory(f"a step of {count} streams"):
+                    self._graphs[count] = self._capture(lambda: self._step(pool, board, count), self._device)
+            except OutOfRoomError:
+                self._graphs[count] = self._graphs[min(more for more in self._graphs if more > count)]
         return self._graphs[count]
 
     def _step(self, pool: Pool, board: _Board, count: int) -> Tensor:
