@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiogen.interfaces import AudiogenError
-from audiogen.storage import TensorFile, is_finite, read_json
+from audiogen.storage import TensorFile, as_type, is_finite, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,7 @@ class Checkpoint:
         value = file.read(name)
         if not is_finite(value):
             raise AudiogenError(f"{file.path}: {name} holds NaN or infinite values; fetch the model again")
-        return value.to(dtype)
+        return as_type(value, dtype)
 
     def names(self, prefix: str) -> list[str]:
         """Names under `prefix`, without it."""

@@ -152,11 +152,13 @@ class Weights:
 
     def read(self, name: str) -> Tensor:
         """One tensor, float32 unless it holds whole numbers."""
+        import torch
+
         value = self._homes[name].read(name)
         scale = self._homes.get(name + _SCALE)
         if scale is None:
-            return value.float() if value.is_floating_point() else value
-        return value.float().mul_(scale.read(name + _SCALE).float()[:, None])
+            return as_type(value, torch.float32) if value.is_floating_point() else value
+        return as_type(value, torch.float32).mul_(scale.read(name + _SCALE).float()[:, None])
 
 
 def load_weights(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -187,6 +189,11 @@ def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.zeros(tuple(shape), dtype=dtype)
     pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=dtype).view(tuple(shape))
+
+
+def as_type(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`value`, or a `fresh` copy where it has another type."""
+    return value if value.dtype == dtype else fresh(value.shape, dtype).copy_(value)
 
 
 def is_finite(value: Tensor) -> bool:

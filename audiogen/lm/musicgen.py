@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from audiogen.config import Config
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import AudiogenError, Condition
-from audiogen.storage import Storage, Weights, fill_module, fresh, is_finite, save_weights
+from audiogen.storage import Storage, Weights, as_type, fill_module, fresh, is_finite, save_weights
 
 KIND = "musicgen_lm"
 _WINDOW_SECONDS, _STRIDE_SECONDS = 30.0, 18.0
@@ -182,7 +182,7 @@ class MusicGen(nn.Module):
             value = weights.read(name)
             if not is_finite(value):
                 raise AudiogenError(f"{folder}: {name} holds NaN or infinite values; fetch the model again")
-            return value.to(dtype)
+            return as_type(value, dtype)
 
         return model._opened(read)
 
