@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from audiogen.interfaces import AudiogenError
-from audiogen.storage import read_json
+from audiogen.storage import TensorFile, as_type, is_finite, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -35,17 +35,16 @@ class Checkpoint:
             raise AudiogenError(f"{self.folder}/config.json: expected a JSON object; fetch it again")
         self.files = self._files()
         self.shapes: dict[str, list[int]] = {}
-        self._homes: dict[str, Path] = {}
+        self._homes: dict[str, TensorFile] = {}
         for path in self.files:
-            with _opened(path) as file:
-                for name in file.keys():  # noqa: SIM118  (it is no dictionary)
-                    part = file.get_slice(name)
-                    if name in self._homes:
-                        raise AudiogenError(f"{path}: {name} is in {self._homes[name].name} too; fetch the model again")
-                    if part.get_dtype() not in _FLOATS:
-                        kinds = ", ".join(_FLOATS)
-                        raise AudiogenError(f"{path}: {name} is {part.get_dtype()}; expected one of {kinds}")
-                    self.shapes[name], self._homes[name] = part.get_shape(), path
+            file = _opened(path)
+            for name in file.names():
+                if name in self._homes:
+                    there = self._homes[name].path.name
+                    raise AudiogenError(f"{path}: {name} is in {there} too; fetch the model again")
+                if file.dtype(name) not in _FLOATS:
+                    raise AudiogenError(f"{path}: {name} is {file.dtype(name)}; expected one of {', '.join(_FLOATS)}")
+                self.shapes[name], self._homes[name] = file.shape(name), file
 
     def _files(self) -> list[Path]:
         index = self.folder / _INDEX
@@ -96,22 +95,21 @@ class Checkpoint:
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """One tensor as `dtype`. Raises AudiogenError when the file is damaged or the values are not finite."""
-        path = self._homes[name]
-        with _opened(path) as file:
-            value: Tensor = file.get_tensor(name)
-        if not bool(value.isfinite().all()):
-            raise AudiogenError(f"{path}: {name} holds NaN or infinite values; fetch the model again")
-        return value.to(dtype)
+        file = self._homes[name]
+        value = file.read(name)
+        if not is_finite(value):
+            raise AudiogenError(f"{file.path}: {name} holds NaN or infinite values; fetch the model again")
+        return as_type(value, dtype)
 
     def names(self, prefix: str) -> list[str]:
         """Names under `prefix`, without it."""
         return [name.removeprefix(prefix) for name in self.shapes if name.startswith(prefix)]
 
 
-def _opened(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
+def _opened(path: Path) -> TensorFile:
+    from safetensors import SafetensorError
 
     try:
-        return safe_open(path, framework="pt")
+        return TensorFile(path)
     except (OSError, SafetensorError) as error:
         raise AudiogenError(f"{path}: truncated or damaged ({error}); fetch the model again") from None

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import mmap
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +19,7 @@ from audiogen.files import write_json
 from audiogen.interfaces import AudiogenError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 Storage = Literal["float32", "float16", "int8"]
@@ -24,6 +27,12 @@ Storage = Literal["float32", "float16", "int8"]
 _FORMAT = 1
 _SHARD_BYTES = 15 * 2**20
 _SCALE = ".row_scale"
+_PART = 1 << 18  # values that are looked at together
+_LARGE = 1 << 20  # bytes
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 
 
 def save_weights(
@@ -62,36 +71,100 @@ def save_weights(
         shutil.rmtree(beside, ignore_errors=True)
 
 
+class TensorFile:
+    """A safetensors file whose tensors are read one at a time, by plain reads: pages of a file that is mapped would
+    count as memory of ours for as long as a tensor of it lives."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header. Raises OSError or SafetensorError for a file that is missing, damaged or truncated."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt"):  # which checks that the header fits the file
+            pass
+        self.path = path
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            told = json.loads(file.read(length))
+        self._first = 8 + length
+        self._entries = {name: entry for name, entry in told.items() if name != "__metadata__"}
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def shape(self, name: str) -> list[int]:
+        return list(self._entries[name]["shape"])
+
+    def dtype(self, name: str) -> str:
+        """As the format calls it: "F32", "BF16", …"""
+        return str(self._entries[name]["dtype"])
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, in memory of its own. Raises AudiogenError when the file is shorter than it was."""
+        import torch
+
+        value = fresh(self.shape(name), getattr(torch, _DTYPES[self.dtype(name)]))
+        left = memoryview(value.flatten().view(torch.uint8).numpy().data)
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self._first + self._entries[name]["data_offsets"][0])
+            while len(left):
+                count = file.readinto(left)
+                if not count:
+                    raise AudiogenError(f"{self.path}: truncated while it was read; fetch the model again")
+                left = left[count:]
+        return value
+
+
+class Weights:
+    """A model folder as `save_weights` wrote it; each tensor is read when it is asked for."""
+
+    def __init__(self, folder: str | Path, kind: str) -> None:
+        """Read configuration and headers. Raises AudiogenError for a folder that is missing, foreign, or not whole."""
+        from safetensors import SafetensorError
+
+        self.folder = Path(folder)
+        told = read_json(self.folder / "config.json")
+        if (
+            not isinstance(told, dict)
+            or told.get("kind") != kind
+            or told.get("format") != _FORMAT
+            or {"shards", "config"} - told.keys()
+        ):
+            raise AudiogenError(f"{folder}: not a {kind} of format {_FORMAT}, as its config.json would say")
+        self.config: dict[str, Any] = told["config"]
+        self._homes: dict[str, TensorFile] = {}
+        for name in told["shards"]:
+            if Path(name).name != name:
+                raise AudiogenError(f"{folder}/config.json: the shard {name!r} leads out of the folder")
+            try:
+                file = TensorFile(self.folder / name)
+            except (OSError, SafetensorError) as error:
+                raise AudiogenError(
+                    f"{self.folder / name}: missing or damaged ({error}); fetch the model again"
+                ) from None
+            self._homes |= dict.fromkeys(file.names(), file)
+
+    def names(self) -> list[str]:
+        """Of what `read` gives."""
+        return [name for name in self._homes if not name.endswith(_SCALE)]
+
+    def shape(self, name: str) -> Sequence[int]:
+        return self._homes[name].shape(name)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, float32 unless it holds whole numbers."""
+        import torch
+
+        value = self._homes[name].read(name)
+        scale = self._homes.get(name + _SCALE)
+        if scale is None:
+            return as_type(value, torch.float32) if value.is_floating_point() else value
+        return as_type(value, torch.float32).mul_(scale.read(name + _SCALE).float()[:, None])
+
+
 def load_weights(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """→ (config, float32 tensors). Raises AudiogenError for a folder that is missing, foreign, or not whole."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    told = read_json(folder / "config.json")
-    if (
-        not isinstance(told, dict)
-        or told.get("kind") != kind
-        or told.get("format") != _FORMAT
-        or {"shards", "config"} - told.keys()
-    ):
-        raise AudiogenError(f"{folder}: not a {kind} of format {_FORMAT}, as its config.json would say")
-    packed: dict[str, Tensor] = {}
-    for name in told["shards"]:
-        if Path(name).name != name:
-            raise AudiogenError(f"{folder}/config.json: the shard {name!r} leads out of the folder")
-        try:
-            packed |= load_file(folder / name)
-        except (OSError, SafetensorError) as error:
-            raise AudiogenError(f"{folder / name}: missing or damaged ({error}); fetch the model again") from None
-    tensors = {}
-    for name, tensor in packed.items():
-        if name.endswith(_SCALE):
-            continue
-        value = tensor.float() if tensor.is_floating_point() or name + _SCALE in packed else tensor
-        scale = packed.get(name + _SCALE)
-        tensors[name] = value if scale is None else value * scale.float()[:, None]
-    return told["config"], tensors
+    weights = Weights(folder, kind)
+    return weights.config, {name: weights.read(name) for name in weights.names()}
 
 
 def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: str | Path) -> None:
@@ -101,9 +174,33 @@ def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: str | 
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         raise AudiogenError(f"{folder}: the weights do not fit its config.json: {' '.join(lines)}") from None
-    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    bad = [name for name, value in tensors.items() if not is_finite(value)]
     if bad:
         raise AudiogenError(f"{folder}: {', '.join(bad[:3])} hold NaN or infinite values; fetch the model again")
+
+
+def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros; large ones in pages of their own, which take memory when they are first written to, go back to the system
+    at once, and leave no holes between those that stay. Raises OSError when there is not enough."""
+    import torch
+
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE or not hasattr(mmap, "MAP_PRIVATE"):
+        return torch.zeros(tuple(shape), dtype=dtype)
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(tuple(shape))
+
+
+def as_type(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`value`, or a `fresh` copy where it has another type."""
+    return value if value.dtype == dtype else fresh(value.shape, dtype).copy_(value)
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether no value is NaN or infinite. What has a shape only (device meta) passes."""
+    if value.is_meta or not value.is_floating_point():
+        return True
+    return all(bool(part.isfinite().all()) for part in value.flatten().split(_PART))
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

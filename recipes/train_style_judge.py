@@ -53,7 +53,7 @@ def main(manifest: Path, root: Path, model: str, output: Path, seconds: float) -
     train, held_out = ([track for track in tracks if (track.split == "train") is own] for own in (True, False))
     if not train or not held_out:
         raise AudiogenError(f"{manifest}: no tracks with a style to train on, or none held out to test with")
-    loaded = load_model(model)
+    loaded = load_model(model, device="cpu")
     styles, *heard = listen(train, root, loaded, seconds)
     judge = fit_style_judge(np.concatenate(heard), styles * len(heard))
     judge.save(output)

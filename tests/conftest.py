@@ -60,4 +60,4 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def generator(model_folder: Path) -> Any:
     from audiogen.generation.generator import Generator
 
-    return Generator.from_pretrained(model_folder, precision="float32")
+    return Generator.from_pretrained(model_folder, precision="float32", device="cpu")

@@ -55,6 +55,7 @@ def test_a_batch_is_resumed(model_folder: Path, tmp_path: Path) -> None:
         (["generate", "jazz", "-o", "none/a.wav"], "does not exist"),
         (["generate", "jazz", "-o", "a.mp3"], "ends in .wav"),
         (["generate", "jazz", "--model", "nowhere", "-o", "a.wav"], "no model 'nowhere'"),
+        (["generate", "jazz", "--device", "gpu", "-o", "a.wav"], "device 'gpu': expected auto, cpu, cuda"),
         (["generate"], "give one of"),
         (["generate", "jazz", "--bits", "8"], "--bits 8"),
         (["generate", "--prompts", "p.txt"], "needs a folder"),

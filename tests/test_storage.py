@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from laws import failed_save_changes_nothing
 from torch import Tensor, nn
 
 from audiogen.interfaces import AudiogenError
-from audiogen.storage import Storage, fill_module, fingerprint, load_weights, save_weights
+from audiogen.storage import Storage, TensorFile, Weights, fill_module, fingerprint, load_weights, save_weights
 
 
 def tensors() -> dict[str, Tensor]:
@@ -154,3 +155,38 @@ def test_fingerprint_sees_names_shapes_and_values_but_not_order() -> None:
     assert print_ == fingerprint([("b", b), ("a", a)]) and len(print_) == 16
     changed = [[("a", a), ("c", b)], [("a", a.view(2, 3)), ("b", b)], [("a", a + 1e-6), ("b", b)], [("a", a)]]
     assert len({print_, *map(fingerprint, changed)}) == 5
+
+
+# --- one tensor at a time ---------------------------------------------------------------------------------------------
+
+KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8, torch.bool)
+
+
+def test_a_tensor_is_read_as_it_was_written(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    made = {str(kind): (torch.randn(3, 7) * 9).to(kind) for kind in KINDS}
+    made |= {"none": torch.zeros(0, 3), "one": torch.tensor(4.0), "large": torch.randn(600, 700).bfloat16()}
+    save_file(made, path, metadata={"format": "pt"})
+    file = TensorFile(path)
+    assert sorted(file.names()) == sorted(made)
+    for name, value in made.items():
+        found = file.read(name)
+        assert found.dtype == value.dtype and file.shape(name) == list(value.shape) and torch.equal(found, value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
+def test_no_page_of_the_file_is_held(tmp_path: Path) -> None:
+    save_weights(tmp_path / "model", "thing", {}, {"large": torch.randn(600, 700)}, "float32")
+    weights = Weights(tmp_path / "model", "thing")
+    value = weights.read("large")
+    assert value.shape == (600, 700) and "model-00001" not in Path("/proc/self/maps").read_text()
+
+
+def test_a_file_cut_while_it_is_read(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    weights, shard = Weights(folder, "thing"), folder / "model-00001-of-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:200])
+    with pytest.raises(AudiogenError, match=r"00001\.safetensors: truncated while it was read"):
+        weights.read("table")

@@ -42,6 +42,7 @@ def generate(
     stdout: Annotated[bool, typer.Option("--stdout", help="a WAV stream to standard output")] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
     precision: Annotated[str | None, typer.Option(help="int8, bfloat16 or float32; else the fastest there is")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; else a GPU where there is one")] = None,
 ) -> None:
     """Make a clip, several takes of one, or a batch of clips.
 
@@ -76,7 +77,7 @@ def generate(
         jobs = _open_jobs(prompts, output, seconds, seed or 0, told)
         if jobs:
             assert output is not None
-            _batch(jobs, output, _load(model, threads, precision), told, values, subtypes[bits], plot)
+            _batch(jobs, output, _load(model, threads, precision, device), told, values, subtypes[bits], plot)
         return
     if takes is not None and (stdout or show_plan):
         raise AudiogenError("--takes makes files; --stdout and --show-plan go with a single clip")
@@ -88,11 +89,11 @@ def generate(
         check_takes(path, takes, best, plot)
     elif not stdout and not show_plan:
         check_output(path)
-    from audiogen.generation.render import from_record, pipe, recorded_precision, render
+    from audiogen.generation.render import from_record, pipe, recorded_device, recorded_precision, render
 
-    if record is not None and precision is None:
-        precision = recorded_precision(record)
-    generator = _load(model, threads, precision)
+    if record is not None:
+        precision, device = precision or recorded_precision(record), device or recorded_device(record)
+    generator = _load(model, threads, precision, device)
     if record is not None:
         request = from_record(record, generator)
     else:
@@ -132,10 +133,10 @@ def _sampling(generator: Generator, values: dict[str, float | None]) -> Any:
     return Sampling.build(generator.model.sampling.model_dump() | given, "command line")
 
 
-def _load(model: str, threads: int | None, precision: str | None) -> Generator:
+def _load(model: str, threads: int | None, precision: str | None, device: str | None) -> Generator:
     from audiogen.generation.generator import Generator
 
-    return Generator.from_pretrained(model, precision or "auto", threads)  # type: ignore[arg-type]
+    return Generator.from_pretrained(model, precision or "auto", threads, device or "auto")  # type: ignore[arg-type]
 
 
 def _read_plan(path: Path) -> Any:

@@ -90,12 +90,13 @@ def explain_command(
     """Draw what the model was told and did, and where it looked. Example: audiogen explain clip.json -o inside"""
     from audiogen.generation.explain import explain, outputs
     from audiogen.generation.generator import Generator
-    from audiogen.generation.render import from_record, recorded_precision
+    from audiogen.generation.render import from_record, recorded_device, recorded_precision
 
     target = output or record.with_name(f"{record.stem}-explained")
     outputs(target)
     precision = recorded_precision(record) or "auto"
-    generator = Generator.from_pretrained(model, precision, threads)  # type: ignore[arg-type]
+    device = recorded_device(record)
+    generator = Generator.from_pretrained(model, precision, threads, device)  # type: ignore[arg-type]
     clip = record.with_suffix(".wav")
     with progress_bar(str(target)) as progress:
         made = explain(generator, from_record(record, generator), target, clip if clip.exists() else None, progress)

@@ -71,16 +71,18 @@ class LookaheadEncoder(BlockEncoder[S]):
 
     def __init__(
         self, step: Callable[[Tensor, S], tuple[Tensor, S]], finish: Callable[[S], Tensor], state: S, batch_size: int,
-        channels: int, *, hop_length: int, num_codebooks: int,
+        channels: int, *, hop_length: int, num_codebooks: int, device: torch.device,
     ) -> None:  # fmt: skip
-        super().__init__(step, state, batch_size, channels, hop_length=hop_length, num_codebooks=num_codebooks)
+        super().__init__(
+            step, state, batch_size, channels, hop_length=hop_length, num_codebooks=num_codebooks, device=device
+        )
         self._finish = finish
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
         """Pads the last frame with silence; `[B, K, t]`: it and those held back."""
         codes = super().flush()
-        return codes if self._state is None else torch.cat([codes, self._finish(self._state)], 2)
+        return codes if self._state is None else torch.cat([codes, self._finish(self._state).to(self._home)], 2)
 
 
 class EncodecCodec(OfflineFromStreams, nn.Module):
@@ -224,7 +226,7 @@ class EncodecCodec(OfflineFromStreams, nn.Module):
 
         return LookaheadEncoder(
             self._encode, finish, None, batch_size, self.channels,
-            hop_length=self.hop_length, num_codebooks=self.num_codebooks,
+            hop_length=self.hop_length, num_codebooks=self.num_codebooks, device=self.quantizer.codebooks.device,
         )  # fmt: skip
 
     def streaming_decoder(self, batch_size: int = 1) -> FrameDecoder[State]:
@@ -236,7 +238,7 @@ class EncodecCodec(OfflineFromStreams, nn.Module):
 
         stream: FrameDecoder[State] = FrameDecoder(
             self._decode, finish, None, batch_size, (self.num_codebooks, self.codebook_size),
-            skip_samples=0, hop_length=self.hop_length,
+            skip_samples=0, hop_length=self.hop_length, device=self.quantizer.codebooks.device,
         )  # fmt: skip
         stream.latency_frames = self._latency_frames
         return stream

@@ -13,24 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from audiogen.capture import Capture, capture
+
 S = TypeVar("S")
 Step = Callable[[Tensor, S], tuple[Tensor, S]]
 
 _MOST_GRAPHS = 8
-
-
-def cuda_graph(run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-    """Capture `run` → what plays it again, and its outputs, which each play overwrites."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # cuFFT and cuBLAS make their plans and workspaces outside of the graph
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = run()
-    return graph.replay, outputs
 
 
 class GraphedStep:
@@ -39,9 +27,9 @@ class GraphedStep:
     Called as the step itself; gives the same.
     """
 
-    def __init__(self, step: Step[Any], capture: Callable[..., tuple[Callable[[], None], Any]] = cuda_graph) -> None:
+    def __init__(self, step: Step[Any], capture: Capture = capture) -> None:
         self._step, self._capture = step, capture
-        self._graphs: dict[tuple[int, ...], tuple[Callable[[], None], list[Tensor], list[Tensor], Any]] = {}
+        self._graphs: dict[tuple[int, ...], tuple[Callable[[], object], list[Tensor], list[Tensor], Any]] = {}
         self._seen: set[tuple[int, ...]] = set()
 
     def __call__(self, codes: Tensor, state: S) -> tuple[Tensor, S]:
@@ -57,9 +45,9 @@ class GraphedStep:
         play()
         return cast("tuple[Tensor, S]", tree_unflatten([output.clone() for output in outputs], form))
 
-    def _captured(self, codes: Tensor, state: Any) -> tuple[Callable[[], None], list[Tensor], list[Tensor], Any]:
+    def _captured(self, codes: Tensor, state: Any) -> tuple[Callable[[], object], list[Tensor], list[Tensor], Any]:
         values, form = tree_flatten((codes, state))
         inputs = [value.clone() for value in values]
-        play, made = self._capture(lambda: self._step(*tree_unflatten(inputs, form)))
+        play, made = self._capture(lambda: self._step(*tree_unflatten(inputs, form)), codes.device)
         outputs, form = tree_flatten(made)
         return play, inputs, outputs, form

@@ -334,7 +334,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
 
         return BlockEncoder(
             step, self.encoder_state(batch_size), batch_size, self.channels,
-            hop_length=self.hop_length, num_codebooks=self.num_codebooks,
+            hop_length=self.hop_length, num_codebooks=self.num_codebooks, device=self.analysis.device,
         )  # fmt: skip
 
     def _decode_codes(self, codes: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
@@ -348,7 +348,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         return FrameDecoder(
             self._graphed if self.analysis.is_cuda else self._decode_codes, self.finish,
             self.decoder_state(batch_size), batch_size, (self.num_codebooks, self.codebook_size),
-            skip_samples=self.config.late_samples, hop_length=self.hop_length,
+            skip_samples=self.config.late_samples, hop_length=self.hop_length, device=self.analysis.device,
         )  # fmt: skip
 
 

@@ -22,9 +22,11 @@ class BlockEncoder(Generic[S]):
 
     def __init__(
         self, step: Callable[[Tensor, S], tuple[Tensor, S]], state: S, batch_size: int, channels: int, *,
-        hop_length: int, num_codebooks: int,
+        hop_length: int, num_codebooks: int, device: torch.device,
     ) -> None:  # fmt: skip
-        self._step, self._state = step, state
+        """`device`: where `step` works; samples may come from elsewhere, and the codes go back there."""
+        self._step, self._state, self._device = step, state, device
+        self._home = device
         self._shape, self._hop_length, self._num_codebooks = (batch_size, channels), hop_length, num_codebooks
         self._rest: Tensor | None = None
 
@@ -38,7 +40,8 @@ class BlockEncoder(Generic[S]):
             )
         if samples.numel() and not all(math.isfinite(end) for end in samples.aminmax()):
             raise AudiogenError("the audio has NaN or infinite samples: repair the file or leave that part out")
-        seen = samples.float() if self._rest is None else torch.cat([self._rest, samples.float()], 2)
+        self._home, given = samples.device, samples.to(self._device, torch.float32)
+        seen = given if self._rest is None else torch.cat([self._rest, given], 2)
         whole = seen.shape[2] // self._hop_length
         parts = []
         for start in range(0, whole, self.max_frames):
@@ -46,18 +49,17 @@ class BlockEncoder(Generic[S]):
             codes, self._state = self._step(seen[:, :, start * self._hop_length : stop * self._hop_length], self._state)
             parts.append(codes)
         self._rest = seen[:, :, whole * self._hop_length :].clone()
-        return torch.cat(parts, 2) if parts else self._no_codes()
+        return torch.cat(parts, 2).to(self._home) if parts else self._no_codes()
 
     def flush(self) -> Tensor:
         """Pads the last frame with silence; `[B, K, t]`, t is 0 or 1."""
         if self._rest is None or self._rest.shape[2] == 0:
             return self._no_codes()
         missing = self._hop_length - self._rest.shape[2]
-        return self.encode(self._rest.new_zeros(*self._shape, missing))
+        return self.encode(torch.zeros(*self._shape, missing, device=self._home))
 
     def _no_codes(self) -> Tensor:
-        device = None if self._rest is None else self._rest.device
-        return torch.zeros(self._shape[0], self._num_codebooks, 0, dtype=torch.long, device=device)
+        return torch.zeros(self._shape[0], self._num_codebooks, 0, dtype=torch.long, device=self._home)
 
 
 class FrameDecoder(Generic[S]):
@@ -71,9 +73,11 @@ class FrameDecoder(Generic[S]):
 
     def __init__(
         self, step: Callable[[Tensor, S], tuple[Tensor, S]], finish: Callable[[S], Tensor], state: S, batch_size: int,
-        code_range: tuple[int, int], *, skip_samples: int, hop_length: int,
+        code_range: tuple[int, int], *, skip_samples: int, hop_length: int, device: torch.device,
     ) -> None:  # fmt: skip
+        """`device`: where `step` works; codes may come from the CPU, and no GPU is waited for then."""
         self._step, self._finish, self._state = step, finish, state
+        self._device = device
         self._batch_size, self._code_range = batch_size, code_range
         self._skip = skip_samples
         self.latency_frames = math.ceil(skip_samples / hop_length)
@@ -95,7 +99,8 @@ class FrameDecoder(Generic[S]):
             return self._finish(self._state)[:, :, :0]
         parts = []
         for start in range(0, codes.shape[2], self.max_frames):
-            audio, self._state = self._step(codes[:, :, start : start + self.max_frames], self._state)
+            part = codes[:, :, start : start + self.max_frames].to(self._device, non_blocking=True)
+            audio, self._state = self._step(part, self._state)
             parts.append(audio)
         audio = torch.cat(parts, 2)
         skipped = min(self._skip, audio.shape[2])

@@ -232,11 +232,11 @@ def _codes(generator: Generator, recording: Waveform, path: str | Path) -> tuple
     if loudness == -math.inf:
         raise AudiogenError(f"{path}: its last {context.seconds:.1f} s are too quiet to continue; make them louder")
     raised = samples * 10 ** ((TARGET_LUFS - loudness) / 20)
-    codes = codec.encode(raised[None])[0, : lm.config.num_codebooks]
-    played = Waveform(codec.decode(codes[None])[0], recording.sample_rate)
+    codes = codec.encode(raised[None].to(generator.model.device))[0, : lm.config.num_codebooks]
+    played = Waveform(codec.decode(codes[None])[0].cpu(), recording.sample_rate)
     ends = [loudness_lufs(_last(one, _LEVEL_SECONDS)) for one in (context, played)]
     louder = ends[0] - ends[1] if math.isfinite(ends[0] - ends[1]) else loudness - TARGET_LUFS
-    return codes, 10 ** (louder / 20)
+    return codes.cpu(), 10 ** (louder / 20)
 
 
 def _heard(end: Waveform, asked: Understanding, habits: Habits) -> tuple[Understanding, BeatGrid | None]:

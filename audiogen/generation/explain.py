@@ -161,7 +161,7 @@ def examine(generator: Generator, request: Request, progress: Progress = lambda 
     codes = codes_of(session, positions, lambda done, total: progress(done / total * seconds / 2, seconds))
     before = apply_delay(codes[None], pad)[:, :, :positions].roll(1, 2)
     before[:, :, 0] = pad
-    maps = AttentionMaps(lm, session._prefix(request.prompt, request.attributes).float())
+    maps = AttentionMaps(lm, session._prefix(request.prompt, request.attributes).float().cpu())
     sums = _Sums(lm, frames, request.sampling.guidance)
     for first in range(0, positions, _BLOCK_FRAMES):
         count = min(_BLOCK_FRAMES, positions - first)

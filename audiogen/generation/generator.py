@@ -56,16 +56,17 @@ class Generator:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "mini", precision: Precision = "auto", threads: int | None = None
+        cls, name: str | Path = "mini", precision: Precision = "auto", threads: int | None = None, device: str = "auto"
     ) -> Generator:
         """A shipped model by name, a model folder, or a MusicGen, by its folder or its name on huggingface.co.
 
-        `threads` sets PyTorch's for the whole process. A licence that is not ours is told on standard error. Raises
-        AudiogenError when the model is missing, damaged or foreign.
+        `device` is "cpu", "cuda", "cuda:1", or "auto": a GPU where there is one. `threads` sets PyTorch's for the whole
+        process. A licence that is not ours is told on standard error. Raises AudiogenError when the GPU is not there,
+        or the model is missing, damaged or foreign.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        return cls(load_model(name, precision))
+        return cls(load_model(name, precision, device))
 
     @property
     def sample_rate(self) -> int:

@@ -15,6 +15,8 @@ from audiogen.interfaces import AudiogenError
 from audiogen.storage import read_json
 
 if TYPE_CHECKING:
+    import torch
+
     from audiogen.interfaces import Codec
     from audiogen.lm.engine import Engine, Precision, Settled
     from audiogen.lm.model import MusicLM
@@ -41,6 +43,8 @@ class LoadedModel:
     precision: Settled
     sampling: Sampling
     """how codes are drawn when the request does not say"""
+    device: torch.device
+    """where codec and engine are; codes and audio are handed out on the CPU"""
     text: TextEncoder | None = None
     """reads a MusicGen's prompt"""
     licence: str | None = None
@@ -63,11 +67,15 @@ def model_folder(name: str | Path) -> Path:
     raise AudiogenError(f"no model {str(name)!r}: neither a shipped one ({known}) nor a folder with a config.json")
 
 
-def load_model(name: str | Path, precision: Precision = "auto") -> LoadedModel:
-    """Load codec, language model and what goes with them. Raises AudiogenError when something is missing, damaged or
-    foreign."""
-    from audiogen.generation.hub import fetch, is_hub_name
+def load_model(name: str | Path, precision: Precision = "auto", device: str = "auto") -> LoadedModel:
+    """Load codec, language model and what goes with them onto `device`: auto, cpu, cuda or cuda:1.
 
+    Raises AudiogenError for a GPU that is not there, and when something is missing, damaged or foreign.
+    """
+    from audiogen.generation.hub import fetch, is_hub_name
+    from audiogen.lm.engine import settle_device
+
+    there = settle_device(device, precision)
     folder = fetch(str(name)) if is_hub_name(name) else model_folder(name)
     told = read_json(folder / "config.json")
     if not isinstance(told, dict):
@@ -75,17 +83,17 @@ def load_model(name: str | Path, precision: Precision = "auto") -> LoadedModel:
     if "model_type" in told:
         from audiogen.generation.musicgen import load_transformers
 
-        return load_transformers(folder, str(name) if is_hub_name(name) else folder.resolve().name, precision)
+        return load_transformers(folder, str(name) if is_hub_name(name) else folder.resolve().name, precision, there)
     if told.get("kind") != "audiogen":
         raise AudiogenError(f"{folder}: not an audiogen model, as its config.json would say")
     if told.get("lm") == "musicgen":
         from audiogen.generation.musicgen import load_converted
 
-        return load_converted(folder, told, precision)
-    return _load_own(folder, told, precision)
+        return load_converted(folder, told, precision, there)
+    return _load_own(folder, told, precision, there)
 
 
-def _load_own(folder: Path, told: dict[str, Any], precision: Precision) -> LoadedModel:
+def _load_own(folder: Path, told: dict[str, Any], precision: Precision, device: torch.device) -> LoadedModel:
     from audiogen.codec.spectral import SpectralCodec
     from audiogen.lm.engine import make_engine, settle_precision
     from audiogen.lm.model import MusicLM
@@ -101,12 +109,13 @@ def _load_own(folder: Path, told: dict[str, Any], precision: Precision) -> Loade
     sizes = (codec.codebook_size, codec.sample_rate / codec.hop_length)
     if sizes != (lm.config.codebook_size, lm.config.frame_rate) or lm.config.num_codebooks > codec.num_codebooks:
         raise AudiogenError(f"{folder}: codec and language model differ in codebooks, codebook size or frame rate")
-    settled = settle_precision(precision, recurrent=lm.config.recurrent is not None)
+    settled = settle_precision(precision, recurrent=lm.config.recurrent is not None, device=device)
     own = folder / "habits.json"
     habits = Habits.load(own if own.is_file() else None)
     name, fingerprint = str(told.get("name", folder.name)), lm_fingerprint(folder)
-    engine = make_engine(lm, settled)
-    return LoadedModel(name, codec, lm, engine, habits, fingerprint, settled, Sampling(), folder=folder)
+    engine = make_engine(lm, settled, device=device)
+    codec = codec.to(device)
+    return LoadedModel(name, codec, lm, engine, habits, fingerprint, settled, Sampling(), device, folder=folder)
 
 
 def lm_fingerprint(folder: Path) -> str:

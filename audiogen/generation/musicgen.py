@@ -29,41 +29,34 @@ _META = "CC-BY-NC-4.0"
 _UNSTATED = f"not stated in the folder's README.md; Meta's own MusicGen weights are {_META}"
 
 
-def load_transformers(folder: Path, name: str, precision: Precision) -> LoadedModel:
+def load_transformers(folder: Path, name: str, precision: Precision, device: torch.device) -> LoadedModel:
     """A checkpoint as transformers writes it. Raises AudiogenError naming what is missing, damaged or foreign."""
-    settled = settle_precision(precision, ours=False)
+    settled = settle_precision(precision, ours=False, device=device)
     checkpoint = Checkpoint(folder)
     codec, lm, text = _parts(checkpoint, _dtype(settled))
     licence = _stated_licence(folder, name)
     _show_licence(name, licence)
-    engine = make_engine(lm, settled)
+    engine = make_engine(lm, settled, device=device)
     return LoadedModel(
-        name,
-        codec,
-        lm,
-        engine,
-        None,
-        fingerprint_of(checkpoint.files),
-        settled,
-        _sampling(folder),
-        text,
-        licence,
-        folder,
-    )
+        name, codec.to(device), lm, engine, None, fingerprint_of(checkpoint.files), settled, _sampling(folder), device,
+        text, licence, folder,
+    )  # fmt: skip
 
 
-def load_converted(folder: Path, told: dict[str, Any], precision: Precision) -> LoadedModel:
+def load_converted(folder: Path, told: dict[str, Any], precision: Precision, device: torch.device) -> LoadedModel:
     """What `convert` wrote. Raises AudiogenError naming what is missing, damaged or foreign."""
-    settled = settle_precision(precision, ours=False)
+    settled = settle_precision(precision, ours=False, device=device)
     dtype = _dtype(settled)
-    codec, lm = EncodecCodec.load(folder / "codec"), MusicGen.load(folder / "lm").to(dtype)
+    codec, lm = EncodecCodec.load(folder / "codec"), MusicGen.open(folder / "lm", dtype)
     text = TextEncoder.load(folder / "text", dtype)
     _check_codec(codec, lm.config, folder)
     sampling = Sampling.build(told.get("sampling") or {}, f"{folder}/config.json: sampling")
     name, licence = str(told.get("name", folder.name)), str(told.get("licence", _UNSTATED))
     _show_licence(name, licence)
-    engine, digest = make_engine(lm, settled), lm_fingerprint(folder)
-    return LoadedModel(name, codec, lm, engine, None, digest, settled, sampling, text, licence, folder)
+    engine, digest = make_engine(lm, settled, device=device), lm_fingerprint(folder)
+    return LoadedModel(
+        name, codec.to(device), lm, engine, None, digest, settled, sampling, device, text, licence, folder
+    )  # fmt: skip
 
 
 def convert(source: str | Path, output: str | Path, storage: Storage) -> None:
@@ -86,7 +79,7 @@ def convert(source: str | Path, output: str | Path, storage: Storage) -> None:
     try:
         beside.mkdir()
         codec.save(beside / "codec", "float16" if storage == "int8" else storage)
-        lm.save(beside / "lm", storage)
+        lm.read_all().save(beside / "lm", storage)
         text.save(beside / "text", storage)
         told = {
             "kind": "audiogen",
@@ -121,7 +114,7 @@ def _parts(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[EncodecCodec, Mu
     lm_config = MusicGenConfig.from_transformers(config, source, codec.sample_rate / codec.hop_length)
     _check_codec(codec, lm_config, checkpoint.folder)
     text = TextEncoder.from_transformers(checkpoint, dtype)
-    return codec, MusicGen.from_transformers(checkpoint, lm_config, dtype), text
+    return codec, MusicGen.open_transformers(checkpoint, lm_config, dtype), text
 
 
 def _dtype(precision: Settled) -> torch.dtype:

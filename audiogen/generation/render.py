@@ -47,12 +47,13 @@ def record(generator: Generator, request: Request) -> dict[str, Any]:
     """What the JSON beside a clip says; `from_record` makes the same request of it."""
     model = generator.model
     licence = {"licence": model.licence} if model.licence else {}
+    where = {} if model.device.type == "cpu" else {"device": model.device.type}
     followed = {"melody": list(request.melody)} if request.melody else {}
     return {
         "format": _FORMAT,
         "generated_by": "audiogen",
         "version": __version__,
-        "model": {"name": model.name, "fingerprint": model.fingerprint, "precision": model.precision} | licence,
+        "model": {"name": model.name, "fingerprint": model.fingerprint, "precision": model.precision} | where | licence,
         "prompt": request.prompt.text,
         "seed": request.seed,
         "sampling": request.sampling.model_dump(),
@@ -62,10 +63,19 @@ def record(generator: Generator, request: Request) -> dict[str, Any]:
 
 def recorded_precision(path: str | Path) -> str | None:
     """What a clip's codes were computed in, so that they come out again; None where the JSON does not say."""
+    found = _told_of_model(path).get("precision")
+    return found if found in ("int8", "bfloat16", "float32") else None
+
+
+def recorded_device(path: str | Path) -> str:
+    """Where a clip's codes were computed, "cpu" or "cuda", since the two round otherwise."""
+    return "cuda" if _told_of_model(path).get("device") == "cuda" else "cpu"
+
+
+def _told_of_model(path: str | Path) -> dict[str, Any]:
     told = read_json(Path(path))
     model = told.get("model") if isinstance(told, dict) else None
-    found = model.get("precision") if isinstance(model, dict) else None
-    return found if found in ("int8", "bfloat16", "float32") else None
+    return model if isinstance(model, dict) else {}
 
 
 def from_record(path: str | Path, generator: Generator) -> Request:

@@ -98,12 +98,17 @@ class Scheduler:
         in which they came."""
         self._admit()
         sessions = [(ticket, ticket.session) for ticket in self._running if ticket.session is not None]
-        codes = self._codes([session for _, session in sessions])
+        for frames in sessions[0][1].parts(self._frames) if sessions else ():
+            going = [(ticket, session) for ticket, session in sessions if not session.finished]
+            codes = self._codes([session for _, session in going], frames)
+            for (ticket, session), part in zip(going, codes, strict=True):
+                if ticket.state != "cancelled":  # in the meantime
+                    session.send(part)
         played = []
-        for (ticket, session), part in zip(sessions, codes, strict=True):
-            if ticket.state == "cancelled":  # in the meantime
+        for ticket, session in sessions:
+            if ticket.state == "cancelled":
                 continue
-            audio = session.play(part)
+            audio = session.receive()
             ticket.seconds_done += audio.seconds
             if session.finished:
                 ticket.state, ticket.seconds_done = "finished", ticket.request.score.seconds
@@ -140,7 +145,7 @@ class Scheduler:
                         ticket.state = "waiting"
                         self._waiting.appendleft(ticket)
                 self.most_running = len(self._running)
-                _log.warning("%s: from now on at most %d clips are made at once", error, self.most_running)
+                self._warn(error, f"at most {self.most_running} clips are made at once")
                 return
             self._running.append(ticket)
 
@@ -150,16 +155,21 @@ class Scheduler:
                 ticket.session = None  # its memory goes now, whoever keeps the ticket
         self._running = [ticket for ticket in self._running if ticket.state == "running"]
 
-    def _codes(self, sessions: Sequence[Session]) -> list[torch.Tensor]:
+    def _codes(self, sessions: Sequence[Session], frames: int) -> list[torch.Tensor]:
         made: list[torch.Tensor] = []
         while len(made) < len(sessions):
             part = sessions[len(made) : len(made) + self._together]
             try:
-                wanted = [session.wanted(self._frames) for session in part]
+                wanted = [session.wanted(frames) for session in part]
                 made += advance_together([session.stream for session in part], wanted)
             except OutOfRoomError as error:
                 if len(part) == 1:
                     raise
                 self._together = max(1, len(part) // 2)
-                _log.warning("%s: from now on %d clips are stepped together", error, self._together)
+                self._warn(error, f"{self._together} clips are stepped together")
         return made
+
+    @staticmethod
+    def _warn(error: OutOfRoomError, then: str) -> None:
+        """The words alone: who keeps an error keeps every session that it came past."""
+        _log.warning("%s: from now on %s", str(error), then)

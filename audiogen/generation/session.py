@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
+
 import torch
 
 from audiogen.audio import chroma
+from audiogen.capture import beside
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import Attributes, Prompt, Score, Waveform
 from audiogen.lm.model import MusicLM
@@ -23,7 +25,8 @@ _KNEE = 0.9
 class Session:
     """State of one stream. `advance` until `finished`; the pieces together are the clip.
 
-    Memory does not grow with the length. `score` and `attributes` say what is being played.
+    Memory does not grow with the length, and is given back when nobody keeps the session: nothing in it points back.
+    `score` and `attributes` say what is being played.
     """
 
     _codes: CodeStream | WindowedStream
@@ -52,9 +55,12 @@ class Session:
             windows = self._windows(model.lm, prompt)
             self._codes = WindowedStream(model.engine, windows, sampling, seed, self._frames_left)
         else:
+            self._lanes = partial(lanes, score, frame_rate=self._rate)
             prefix = self._prefix(prompt, attributes)
             self._codes = CodeStream(model.engine, prefix, self._lanes, sampling, seed, begun)
-        self._decoder = model.codec.streaming_decoder(1)
+        with beside(model.device):
+            self._decoder = model.codec.streaming_decoder(1)
+        self._sent: list[torch.Tensor] = []  # audio that `receive` has not given yet
         self.lead = self._decode_begun(begun) if begun is not None else None
         """what was there already as the codec plays it, but for the last samples, which the decoder holds back: they
         come first in what `advance` gives"""
@@ -71,31 +77,48 @@ class Session:
     def advance(self, frames: int) -> Waveform:
         """Play on by up to `frames` frames → Waveform `[C, S]`; the first is shorter by the codec's look-ahead, the
         last ends on the sample asked for."""
-        return self.play(self._codes.advance(self.wanted(frames)))
+        for part in self.parts(frames):
+            if not self._sent or not self.finished:
+                self.send(self._codes.advance(self.wanted(part)))
+        return self.receive()
+
+    def parts(self, frames: int) -> list[int]:
+        """In how many frames at a time `frames` are best sent: on a GPU the codec decodes the first half while the
+        second half's codes are drawn."""
+        half = frames // 2 if self._model.device.type == "cuda" else 0
+        return [half, frames - half] if half else [frames]
 
     def wanted(self, frames: int) -> int:
-        """Frames of codes that `play` takes for up to `frames` frames of audio: at the end a few more, since the
+        """Frames of codes that `send` takes for up to `frames` frames of audio: at the end a few more, since the
         decoder is late."""
         count = min(frames, self._frames_left)
         whole = count == self._frames_left and not isinstance(self._codes, WindowedStream)
         return count + (self._decoder.latency_frames if whole and not self.finished else 0)
 
     @torch.inference_mode()
-    def play(self, codes: torch.Tensor) -> Waveform:
-        """The next codes, int64 `[1, K, wanted(frames)]` → what `advance(frames)` gives."""
+    def send(self, codes: torch.Tensor) -> None:
+        """Decode the next codes, int64 `[1, K, wanted(frames)]`; nobody waits for a GPU until `receive`."""
         rate = self._model.codec.sample_rate
-        audio = self._decoder.decode(codes)
         count = min(codes.shape[2], self._frames_left)
         self._frames_left -= count
         self._frames_done += count
-        if not self._frames_left and isinstance(self._codes, WindowedStream):
-            audio = torch.cat([audio, self._decoder.flush()], 2)  # a whole clip to its authors' decoder too
-        samples = audio[0, :, : self._samples_left].clone()
-        self._samples_left -= samples.shape[1]
-        if not self._frames_left:
-            fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
-            samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade)
-        return Waveform(soften(samples), rate)
+        with beside(self._model.device):
+            audio = self._decoder.decode(codes)
+            if not self._frames_left and isinstance(self._codes, WindowedStream):
+                audio = torch.cat([audio, self._decoder.flush()], 2)  # a whole clip to its authors' decoder too
+            samples = audio[0, :, : self._samples_left].clone()
+            self._samples_left -= samples.shape[1]
+            if not self._frames_left:
+                fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
+                samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade, device=samples.device)
+            self._sent.append(soften(samples))
+
+    def receive(self) -> Waveform:
+        """The audio `[C, S]` of what was sent since the last time."""
+        with torch.inference_mode(), beside(self._model.device):
+            samples = torch.cat(self._sent, 1).cpu()
+        self._sent = []
+        return Waveform(samples, self._model.codec.sample_rate)
 
     def steer(self, text: str) -> None:
         """Another prompt from the next frame on: what follows is planned anew for the time that is left."""
@@ -110,15 +133,15 @@ class Session:
         left = max(self.score.seconds - now, 1 / self._rate)
         self.attributes = resolve_attributes(prompt, habits, self._seed)
         self.score = later(plan(prompt, left, habits, self._seed), now)
+        self._lanes = partial(lanes, self.score, frame_rate=self._rate)
         self._codes.steer(self._prefix(prompt, self.attributes), self._lanes)
 
+    @torch.inference_mode()
     def _decode_begun(self, codes: torch.Tensor) -> Waveform:
-        samples = self._decoder.decode(codes[None])[0]
+        with beside(self._model.device):
+            samples = self._decoder.decode(codes[None].to(self._model.device))[0].cpu()
         self._samples_left += codes.shape[1] * self._model.codec.hop_length - samples.shape[1]
         return Waveform(samples, self._model.codec.sample_rate)
-
-    def _lanes(self, first: int, frames: int) -> np.ndarray:
-        return lanes(self.score, first, frames, self._rate)
 
     def _prefix(self, prompt: Prompt, attributes: Attributes) -> torch.Tensor:
         assert isinstance(self._model.lm, MusicLM)
@@ -128,13 +151,13 @@ class Session:
     def _windows(self, lm: MusicGen, prompt: Prompt) -> PrefixSource:
         """The text, and the melody from where a window begins, around and around."""
         assert self._model.text is not None
-        text, melody = self._model.text.encode(prompt.text), self._melody
+        text, melody, rate = self._model.text.encode(prompt.text), self._melody, self._rate
 
         @torch.inference_mode()
         def prefix(first: int) -> torch.Tensor:
             if not len(melody):
                 return lm.prefix(text)
-            start = round(first / self._rate * chroma.SAMPLE_RATE / chroma.HOP_LENGTH)
+            start = round(first / rate * chroma.SAMPLE_RATE / chroma.HOP_LENGTH)
             return lm.prefix(text, melody[(start + torch.arange(lm.config.melody_frames)) % len(melody)])
 
         return prefix

@@ -8,6 +8,7 @@ sinusoidal positions, attention over the text. The stream, the delay pattern, sa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from audiogen.config import Config
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import AudiogenError, Condition
-from audiogen.storage import Storage, fill_module, load_weights, save_weights
+from audiogen.storage import Storage, Weights, as_type, fill_module, fresh, is_finite, save_weights
 
 KIND = "musicgen_lm"
 _WINDOW_SECONDS, _STRIDE_SECONDS = 30.0, 18.0
@@ -142,11 +143,17 @@ class MusicGen(nn.Module):
     are not used.
     """
 
+    _read: Callable[[str], Tensor]
+    """gives what is on the device "meta" from its file"""
+
     def __init__(self, config: MusicGenConfig) -> None:
         super().__init__()
         self.config = config
         dim, books, size = config.dim, config.num_codebooks, config.codebook_size
-        self.codes = nn.Embedding(books * (size + 1), dim)
+        table = torch.empty(books * (size + 1), dim)
+        if not table.is_meta:  # where filling it would load 150 MB of PyTorch's modules
+            nn.init.normal_(table)
+        self.codes = nn.Embedding.from_pretrained(table, freeze=False)
         self.text_in = nn.Linear(config.text_dim, dim) if config.text_dim != dim else nn.Identity()
         project = config.melody_pitches not in (0, dim)
         self.melody_in = nn.Linear(config.melody_pitches, dim) if project else nn.Identity()
@@ -161,19 +168,36 @@ class MusicGen(nn.Module):
         save_weights(folder, KIND, self.config.model_dump(mode="json"), self.state_dict(), storage)
 
     @classmethod
-    def load(cls, folder: str | Path) -> MusicGen:
-        """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
-        config, tensors = load_weights(folder, KIND)
-        with torch.device("meta"):
-            model = cls(MusicGenConfig.build(config, f"{folder}/config.json"))
-        fill_module(model, tensors, folder)
-        return model.eval().requires_grad_(False)
+    def open(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> MusicGen:
+        """What `save` wrote, as `dtype`; most of it is still to be read (`take`, `read_all`) before the model is used.
+
+        Raises AudiogenError naming what is missing or does not fit.
+        """
+        weights = Weights(folder, KIND)
+        model = cls._unread(MusicGenConfig.build(weights.config, f"{folder}/config.json"), dtype)
+        shapes = {name: torch.empty(weights.shape(name), dtype=dtype, device="meta") for name in weights.names()}
+        fill_module(model, shapes, folder)
+
+        def read(name: str) -> Tensor:
+            value = weights.read(name)
+            if not is_finite(value):
+                raise AudiogenError(f"{folder}: {name} holds NaN or infinite values; fetch the model again")
+            return as_type(value, dtype)
+
+        return model._opened(read)
 
     @classmethod
-    def from_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
-        """Decoder and projections of a checkpoint, as `dtype`. Raises AudiogenError naming what does not fit."""
-        with torch.device("meta"):
-            model = cls(config)
+    def load(cls, folder: str | Path) -> MusicGen:
+        """`open`, and read everything."""
+        return cls.open(folder).read_all()
+
+    @classmethod
+    def open_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
+        """Decoder and projections of a checkpoint, as `dtype`; most is still to be read, as of `open`.
+
+        Raises AudiogenError naming what does not fit.
+        """
+        model = cls._unread(config, dtype)
         told = {name: list(value.shape) for name, value in model.state_dict().items()}
         sources = {name: _sources(name, config) for name in told}
         expected = {
@@ -184,17 +208,55 @@ class MusicGen(nn.Module):
         for prefix in ("decoder.", "enc_to_dec_proj.", "audio_enc_to_dec_proj."):
             inside = {n.removeprefix(prefix): shape for n, shape in expected.items() if n.startswith(prefix)}
             checkpoint.check(prefix, inside, ignored=[_POSITIONS])
-        for name, parts in sources.items():
-            value = torch.cat([checkpoint.read(part, dtype) for part in parts])
-            model.load_state_dict({name: value}, strict=False, assign=True)
-        return model.eval().requires_grad_(False)
+
+        def read(name: str) -> Tensor:
+            whole, parts = fresh(told[name], dtype), sources[name]
+            for part, there in zip(parts, whole.chunk(len(parts)), strict=True):
+                there.copy_(checkpoint.read(part, dtype))
+            return whole
+
+        return model._opened(read)
+
+    @classmethod
+    def from_transformers(cls, checkpoint: Checkpoint, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
+        """`open_transformers`, and read everything."""
+        return cls.open_transformers(checkpoint, config, dtype).read_all()
+
+    @classmethod
+    def _unread(cls, config: MusicGenConfig, dtype: torch.dtype) -> MusicGen:
+        with torch.device("meta"):
+            return cls(config).to(dtype).eval()
+
+    def _opened(self, read: Callable[[str], Tensor]) -> MusicGen:
+        self._read = read
+        for name, value in list(self.named_parameters()):
+            value.requires_grad_(False)
+            if name.startswith(("text_in.", "melody_in.")):
+                self.load_state_dict({name: read(name)}, strict=False, assign=True)
+        return self
+
+    def read_all(self, device: torch.device | str = "cpu") -> MusicGen:
+        """Read what is still in its file, one tensor after the other, and put it on `device`."""
+        for name, value in list(self.named_parameters()):
+            if value.is_meta:
+                self.load_state_dict({name: self._read(name).to(device)}, strict=False, assign=True)
+        return self.requires_grad_(False)
+
+    def take(self, name: str) -> Tensor:
+        """A weight that the model gives up; it is read now if it has not been."""
+        module, _, kind = name.rpartition(".")
+        owner = self.get_submodule(module)
+        value = getattr(owner, kind).detach()
+        value = self._read(name) if value.is_meta else value
+        setattr(owner, kind, nn.Parameter(value.new_empty(0), requires_grad=False))
+        return value
 
     # --- what is asked for ------------------------------------------------------------------------------------------
 
     def prefix(self, text: Tensor, melody: Tensor | None = None) -> Tensor:
         """Text states `[1, L, text_dim]`, pitch classes int64 `[melody_frames]` or none → prefix `[2, L', D]`: with
         the prompt, and without, which is a text of zeros and a melody of the first pitch class, as in transformers."""
-        said = self.text_in(text.to(self.heads.weight.dtype))
+        said = self.text_in(text.to(self.heads.weight))  # as it is stored, where it is
         said = torch.cat([said, torch.zeros_like(said)])
         if not self.config.melody_frames:
             return said
@@ -239,7 +301,7 @@ class MusicGen(nn.Module):
         """Inputs `[B, t, D]` of the next t positions → hidden states `[B, t, D]`."""
         start, count = state.position, x.shape[1]
         end = start + count
-        x = x + sinusoids(start, count, x.shape[2], x.device).to(x.dtype)
+        x = x + sinusoids(torch.arange(start, end, device=x.device), x.shape[2]).to(x.dtype)
         mask = None if count == 1 else torch.ones(count, end, dtype=torch.bool, device=x.device).tril(start)
         for index, block in enumerate(self.blocks):
             assert isinstance(block, _Block)
@@ -255,11 +317,11 @@ class MusicGen(nn.Module):
         return self.norm(x)  # type: ignore[no-any-return]
 
 
-def sinusoids(start: int, count: int, dim: int, device: torch.device) -> Tensor:
-    """Positions from `start` on as float32 `[count, dim]`, cosines first, as tensor2tensor has them."""
+def sinusoids(positions: Tensor, dim: int) -> Tensor:
+    """Positions `[T]` as float32 `[T, dim]`, cosines first, as tensor2tensor has them."""
     half = dim // 2
-    rates = torch.exp(torch.arange(half, device=device).float() * -(math.log(10_000) / (half - 1)))
-    angles = torch.arange(start, start + count, device=device).float()[:, None] * rates
+    rates = torch.exp(torch.arange(half, device=positions.device).float() * -(math.log(10_000) / (half - 1)))
+    angles = positions.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 

@@ -18,9 +18,11 @@ from audiogen.lm.compiler import NoKernel, kernel
 from audiogen.lm.engine import OutOfRoomError, Settled, Turn
 from audiogen.lm.model import MusicLM
 from audiogen.lm.musicgen import MusicGen, sinusoids
+from audiogen.storage import fresh
 
 _GATED, _TURNED, _LAYER_NORM, _BFLOAT16 = 1, 2, 4, 8
 _MOST_TEXT = 1024
+_ROWS = 128  # packed together; a multiple of 32
 
 
 class _Linear(ctypes.Structure):
@@ -166,8 +168,8 @@ class NativeEngine:
     def _room(self, positions: int) -> Tensor:
         size = self._kernel.memory_size(ctypes.byref(self._model), positions) if positions else 0
         try:
-            return torch.zeros(size, dtype=torch.int16)
-        except RuntimeError as error:
+            return fresh((size,), torch.int16)
+        except OSError as error:
             raise OutOfRoomError(f"out of memory for a stream of {2 * size / 2**20:.0f} MiB") from error
 
     def _memory(self, state: NativeState, row: int) -> _Memory:
@@ -201,16 +203,16 @@ class NativeEngine:
         layers = (_Layer * sizes.depth)()
         blocks: Any = model.transformer.blocks
         for layer, block in zip(layers, blocks, strict=True):
-            layer.norm1, layer.norm3 = self._norm(block.norm1), self._norm(block.norm2)
-            layer.qkv, layer.out = self._linear(block.attention.qkv), self._linear(block.attention.out)
-            layer.up, layer.down = self._linear(block.gate_up, gated=True), self._linear(block.down)
+            layer.norm1, layer.norm3 = self._norm(block.norm1.weight), self._norm(block.norm2.weight)
+            layer.qkv, layer.out = (self._linear(_taken(part)) for part in (block.attention.qkv, block.attention.out))
+            layer.up, layer.down = self._linear(_taken(block.gate_up), gated=True), self._linear(_taken(block.down))
         made = _Model(
             flags=_GATED | _TURNED, dim=dim, depth=sizes.depth, heads=sizes.heads, kv_heads=sizes.kv_heads,
             head_dim=sizes.head_dim, hidden=sizes.hidden, books=books, size=config.codebook_size,
             num_lanes=first.in_features, window=sizes.window_frames,
             longest=sizes.window_frames + model.prefix.length, epsilon=1e-6, layers=layers,
-            norm=self._norm(model.transformer.norm), heads_out=self._linear(model.heads),
-            lanes_out=self._linear(last), codes=self._keep(tables @ into),
+            norm=self._norm(model.transformer.norm.weight), heads_out=self._linear(_taken(model.heads)),
+            lanes_out=self._linear(_taken(last)), codes=self._keep(tables @ into),
             lanes_in=self._keep(first.weight.float().T), lanes_bias=self._keep(first.bias),
             lanes_out_bias=self._keep(last.bias),
         )  # fmt: skip
@@ -223,25 +225,24 @@ class NativeEngine:
     def _musicgen(self, model: MusicGen) -> _Model:
         config = model.config
         layers = (_Layer * config.depth)()
-        blocks: Any = model.blocks
-        for layer, block in zip(layers, blocks, strict=True):
-            for name in ("norm1", "norm2", "norm3"):
-                if hasattr(block, name):
-                    setattr(layer, name, self._norm(getattr(block, name)))
-            for name in ("qkv", "out", "text_q", "text_kv", "text_out", "up", "down"):
-                if hasattr(block, name):
-                    setattr(layer, name, self._linear(getattr(block, name)))
+        for index, (layer, block) in enumerate(zip(layers, model.blocks, strict=True)):
+            for name, _ in block.named_children():
+                weight = model.take(f"blocks.{index}.{name}.weight")
+                if weight.ndim == 2:
+                    setattr(layer, name, self._linear(weight))
+                else:
+                    setattr(layer, name, self._norm(weight, model.take(f"blocks.{index}.{name}.bias")))
         window = config.window_frames + max(config.delays) + 1
         longest = window + config.melody_frames + _MOST_TEXT
         made = _Model(
             flags=_LAYER_NORM, dim=config.dim, depth=config.depth, heads=config.heads, kv_heads=config.heads,
             head_dim=config.dim // config.heads, hidden=config.hidden, books=config.num_codebooks,
             size=config.codebook_size, window=window, longest=longest, epsilon=model.norm.eps, layers=layers,
-            norm=self._norm(model.norm), heads_out=self._linear(model.heads),
-            codes=self._keep(model.codes.weight.view(config.num_codebooks, -1, config.dim)),
-            positions=self._keep(sinusoids(0, longest, config.dim, torch.device("cpu"))),
+            norm=self._norm(model.take("norm.weight"), model.take("norm.bias")),
+            heads_out=self._linear(model.take("heads.weight")),
+            codes=self._keep(model.take("codes.weight").view(config.num_codebooks, -1, config.dim)),
+            positions=self._keep(sinusoids(torch.arange(longest), config.dim)),
         )  # fmt: skip
-        _empty(model.codes)
         return self._finished(made)
 
     def _finished(self, made: _Model) -> _Model:
@@ -251,45 +252,56 @@ class NativeEngine:
         return made
 
     def _keep(self, value: Tensor) -> int:
-        """The address of a float32 copy, rows padded to 16."""
-        copy = F.pad(value.detach().float(), (0, -value.shape[-1] % 16)).contiguous()
-        self._kept.append(copy)
-        return copy.data_ptr()
+        """The address of it in float32, rows padded to 16."""
+        kept = value.detach().float().contiguous()
+        if kept.shape[-1] % 16:
+            kept = F.pad(kept, (0, -kept.shape[-1] % 16))
+        self._kept.append(kept)
+        return kept.data_ptr()
 
-    def _norm(self, norm: Any) -> _Norm:
-        bias = getattr(norm, "bias", None)
-        return _Norm(self._keep(norm.weight), None if bias is None else self._keep(bias))
+    def _norm(self, gain: Tensor, bias: Tensor | None = None) -> _Norm:
+        return _Norm(self._keep(gain), None if bias is None else self._keep(bias))
 
-    def _linear(self, module: nn.Linear, gated: bool = False) -> _Linear:
-        """Packed as `kernel.c` tells; `module` gives its weight up."""
-        weight = module.weight.detach()
-        module.weight.data = weight.new_empty(0)
-        outputs, inputs = weight.shape
+    def _linear(self, weight: Tensor, gated: bool = False) -> _Linear:
+        """A matrix `[outputs, inputs]` packed as `kernel.c` tells, some rows at a time."""
         if gated:  # 16 gates, then their 16 values, and so on
             halves = [F.pad(half, (0, 0, 0, -len(half) % 16)).unflatten(0, (-1, 16)) for half in weight.chunk(2)]
             weight = torch.stack(halves, 1).flatten(0, 2)
-            outputs = len(weight)
-        weight = F.pad(weight, (0, -inputs % 4, 0, -outputs % 32))
+        outputs, inputs = weight.shape
+        rows, width = outputs + -outputs % 32, inputs + -inputs % 4
         size = 2 if self._half else 4  # inputs that stand together
         made = _Linear(outputs, inputs)
-        if self._half:
-            whole = weight.to(torch.bfloat16)
-        else:
-            weight = weight.float()
-            scale = weight.abs().amax(1).clamp_min(1e-30) / 127
-            whole = (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-            shift = (128 * whole.sum(1, dtype=torch.int32)).to(torch.int32)
+        packed = fresh((rows // 16, width // size, 16, size), torch.bfloat16 if self._half else torch.int8)
+        scale, shift = torch.empty(rows), torch.empty(rows, dtype=torch.int32)
+        for first in range(0, rows, _ROWS):
+            here = slice(first, min(first + _ROWS, rows))
+            part = weight[here]
+            if part.shape != (here.stop - first, width):
+                part = F.pad(part, (0, width - inputs, 0, here.stop - first - len(part)))
+            if not self._half:
+                part = part.float()
+                scale[here] = part.abs().amax(1).clamp_min(1e-30) / 127
+                part = (part / scale[here, None]).round().clamp(-127, 127).to(torch.int8)
+                shift[here] = 128 * part.sum(1, dtype=torch.int32)
+            packed[first // 16 : here.stop // 16] = part.unflatten(1, (-1, size)).unflatten(0, (-1, 16)).transpose(1, 2)
+        self._kept.append(packed)
+        made.weight = _at(packed)
+        if not self._half:
             self._kept += [scale, shift]
             made.scale, made.shift = _at(scale), _at(shift)
-        packed = whole.unflatten(1, (-1, size)).unflatten(0, (-1, 16)).transpose(1, 2).contiguous()
-        self._kept.append(packed)
         self.weight_bytes += outputs * inputs * packed.element_size()
-        made.weight = _at(packed)
         return made
 
 
 def _at(value: Tensor) -> int:
     return value.data_ptr()
+
+
+def _taken(module: nn.Linear) -> Tensor:
+    """A weight, which `module` gives up."""
+    weight = module.weight.detach()
+    module.weight.data = weight.new_empty(0)
+    return weight
 
 
 def _empty(*modules: nn.Module) -> None:

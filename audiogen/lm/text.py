@@ -16,7 +16,7 @@ from torch import Tensor
 from audiogen.config import Config
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import AudiogenError
-from audiogen.storage import Storage, fill_module, load_weights, save_weights
+from audiogen.storage import Storage, Weights, fill_module, save_weights
 
 KIND = "t5_encoder"
 _TOKENIZER = "tokenizer.json"
@@ -73,11 +73,11 @@ class TextEncoder:
     @classmethod
     def load(cls, folder: str | Path, dtype: torch.dtype) -> TextEncoder:
         """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
-        told, tensors = load_weights(folder, KIND)
-        config = TextEncoderConfig.build(told, f"{folder}/config.json")
-        if _SHARED not in tensors:
+        weights = Weights(folder, KIND)
+        config = TextEncoderConfig.build(weights.config, f"{folder}/config.json")
+        if _SHARED not in weights.names():
             raise AudiogenError(f"{folder}: the tensor {_SHARED} is missing; convert the model again")
-        return cls(config, {name: value.to(dtype) for name, value in tensors.items()}, Path(folder))
+        return cls(config, {name: weights.read(name).to(dtype) for name in weights.names()}, Path(folder))
 
     @torch.inference_mode()
     def encode(self, text: str) -> Tensor:

@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audiogen.data.manifest import sha256_file
-from audiogen.files import write_json
+from audiogen.files import sha256_file, write_json
 from audiogen.interfaces import AudiogenError
 from audiogen.storage import replace_folder
 

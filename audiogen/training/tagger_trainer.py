@@ -22,7 +22,7 @@ from audiogen.style.ears import METRES, STEP_FRAMES, Ears, EarsConfig, instrumen
 from audiogen.style.hearing import SEMITONE_RATE, Heard
 from audiogen.style.tagger import CALIBRATED, Tagger, Tags
 from audiogen.training.hearing_changes import UNCHANGED, Change, changed, draw_change
-from audiogen.training.trainer import TrainerConfig
+from audiogen.training.task import TrainerConfig
 
 SHOWN = ("style", "instruments_map", "tempo_octave", "key", "metre", "moods_map", "energy_correlation")
 _TEMPO_SPREAD = 0.7  # classes

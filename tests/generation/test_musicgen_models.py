@@ -238,6 +238,7 @@ def test_configurations_that_do_not_fit_are_refused(copy: Path, changed: dict[st
         ("else.extra", torch.ones(2), r"not known: else\.extra"),
         ("text_encoder.shared.weight", torch.ones(20, 23), r"text_encoder\.shared\.weight is \[20, 23\]"),
         ("enc_to_dec_proj.bias", torch.full((32,), torch.nan), r"enc_to_dec_proj\.bias holds NaN"),
+        ("decoder.model.decoder.layers.1.fc2.weight", torch.full((32, 48), torch.inf), r"1\.fc2\.weight holds NaN"),
         ("audio_encoder.decoder.layers.0.conv.bias", torch.full((32,), torch.inf), r"layers\.0\.conv\.bias holds NaN"),
     ],
 )

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from audiogen import AudiogenError, Generator
 from audiogen.audio.io import read
-from audiogen.generation.render import from_record, is_done, read_jobs, render
+from audiogen.generation.render import (
+    from_record,
+    is_done,
+    read_jobs,
+    record,
+    recorded_device,
+    recorded_precision,
+    render,
+)
 
 
 def quiet(done: float, total: float) -> None:
@@ -22,6 +32,14 @@ def test_the_json_makes_the_same_file_again(generator: Generator, tmp_path: Path
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     assert b"generated_by" in (tmp_path / "a.wav").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.wav", "b.json", "b.wav"]
+
+
+def test_the_json_says_where_codes_were_computed(generator: Generator, tmp_path: Path) -> None:
+    """A GPU rounds otherwise than a CPU: the clip is made again on its own kind."""
+    request, there = generator.request("jazz", 0.5, 1), replace(generator.model, device=torch.device("cuda", 1))
+    for name, model, device in (("a", generator.model, "cpu"), ("b", there, "cuda")):
+        (tmp_path / name).write_text(json.dumps(record(Generator(model), request)))
+        assert (recorded_device(tmp_path / name), recorded_precision(tmp_path / name)) == (device, "float32")
 
 
 def test_the_picture(generator: Generator, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from audiogen import AudiogenError, Generator
 from audiogen.generation import scheduler as module
 from audiogen.generation.generator import Request
 from audiogen.generation.scheduler import QueueFullError, Scheduler
+from audiogen.generation.session import Session
 from audiogen.lm.engine import OutOfRoomError
+from audiogen.lm.graphed import GraphedEngine
+from audiogen.lm.model import MusicLM
 from audiogen.lm.sampling import Sampling
 
 
 @pytest.fixture(scope="module", params=["float32", "int8"])
 def generator(request: pytest.FixtureRequest, model_folder: Path) -> Generator:
-    return Generator.from_pretrained(model_folder, precision=request.param)
+    return Generator.from_pretrained(model_folder, precision=request.param, device="cpu")
 
 
 def requests(generator: Generator, count: int) -> list[Request]:
@@ -157,6 +161,28 @@ def test_without_memory_for_a_batch_it_shrinks(
         made = together(Scheduler(generator), asked)
     assert "from now on" in caplog.text
     assert all(torch.equal(*pair) for pair in zip(made, expected, strict=True))
+
+
+def graphed(generator: Generator, folder: Path, streams: int) -> Generator:
+    """The same model behind the engine for GPUs, on the CPU; decoded in halves, as beside a GPU."""
+    engine = GraphedEngine(MusicLM.load(folder / "lm"), "float32", torch.device("cpu"), streams)
+    return Generator(replace(generator.model, engine=engine))
+
+
+def test_on_the_engine_for_gpus_the_batch_shrinks_to_its_room(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = Generator.from_pretrained(model_folder, precision="float32", device="cpu")
+    asked = requests(plain, 5)
+    expected = together(Scheduler(plain), asked)
+    monkeypatch.setattr(Session, "parts", lambda self, frames: [frames // 2, frames - frames // 2])
+    generator = graphed(plain, model_folder, streams=2)
+    scheduler = Scheduler(generator, running=4, frames=6)
+    with caplog.at_level(logging.WARNING, "audiogen"):
+        made = together(scheduler, asked)
+    assert scheduler.most_running == 2 and "2 fit and are there already: from now on at most 2 clips" in caplog.text
+    for clip, whole in zip(made, expected, strict=True):
+        torch.testing.assert_close(clip, whole, atol=1e-5, rtol=0)
 
 
 def test_no_memory_at_all_is_an_error(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

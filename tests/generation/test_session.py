@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+
 import pytest
 import torch
 
 from audiogen import Generator
-from audiogen.generation.session import soften
+from audiogen.generation.session import Session, soften
 from audiogen.lm.sampling import Sampling
 from tests.laws import memory_is_constant
 
@@ -22,6 +26,25 @@ def whole(generator: Generator, chunks: list[int], **told: object) -> torch.Tens
 def test_the_chunk_size_does_not_matter(generator: Generator, chunks: list[int]) -> None:
     told = {"seconds": 1.7, "seed": 5}
     torch.testing.assert_close(whole(generator, chunks, **told), whole(generator, [25], **told), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("chunks", [[1], [2, 7], [1000]])
+def test_halves_are_the_whole(generator: Generator, chunks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where the codec decodes the first half meanwhile."""
+    told = {"seconds": 1.7, "seed": 5}
+    expected = whole(generator, chunks, **told)
+    monkeypatch.setattr(Session, "parts", lambda self, frames: [frames // 2, frames - frames // 2])
+    torch.testing.assert_close(whole(generator, chunks, **told), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_on_a_gpu_it_is_the_same_clip(generator: Generator, model_folder: Path, device: str) -> None:
+    there = Generator.from_pretrained(model_folder, precision="float32", device=device)
+    assert there.model.device.type == "cuda"
+    for chunks in ([25], [3, 7, 2]):
+        audio = whole(there, chunks, seconds=1.7, seed=5)
+        torch.testing.assert_close(audio, whole(generator, [25], seconds=1.7, seed=5), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.04, 0.5, 1.2345])
@@ -55,6 +78,19 @@ def test_the_end_fades_out(generator: Generator) -> None:
 def test_memory_does_not_grow(generator: Generator) -> None:
     session = generator.session(generator.request("techno", seconds=3600, seed=1))
     memory_is_constant(session._codes, lambda: session.advance(5), times=60)
+
+
+def test_a_session_that_nobody_keeps_is_gone(generator: Generator) -> None:
+    session = generator.session(generator.request("techno", seconds=2, seed=1))
+    session.advance(5)
+    session.steer("calm folk")
+    states = weakref.ref(session), weakref.ref(session._codes._state)  # type: ignore[union-attr]
+    gc.disable()  # which would find what points to itself, some time
+    try:
+        del session
+        assert states[0]() is None and states[1]() is None
+    finally:
+        gc.enable()
 
 
 def test_peaks_bend_instead_of_clipping() -> None:

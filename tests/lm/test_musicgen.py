@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -241,6 +243,22 @@ def test_saved_and_loaded(pairs: dict[str, Pair], tmp_path: Path, monkeypatch: p
     codes, condition = given(pair, 5)
     assert again.config == pair.ours.config
     assert torch.equal(again.forward(codes, condition), pair.ours.forward(codes, condition))
+
+
+def test_a_folder_of_ours_that_does_not_fit(pairs: dict[str, Pair], tmp_path: Path) -> None:
+    folder = tmp_path / "lm"
+    pairs["mono"].ours.save(folder, "float16")
+    told = (folder / "config.json").read_text()
+    for change, message in (('"depth": 3', r"Missing key.*blocks\.2"), ('"hidden": 64', "size mismatch")):
+        (folder / "config.json").write_text(re.sub(change.split(":")[0] + r": \d+", change, told))
+        with pytest.raises(AudiogenError, match=f"do not fit its config.json: .*{message}"):
+            MusicGen.open(folder)
+    broken = copy.deepcopy(pairs["mono"].ours)
+    broken.blocks[1].down.weight[3, 4] = float("inf")  # type: ignore[union-attr, index, operator]
+    broken.save(folder, "float16")
+    opened = MusicGen.open(folder)
+    with pytest.raises(AudiogenError, match=r"lm: blocks\.1\.down\.weight holds NaN or infinite"):
+        opened.read_all()
 
 
 def told_of(**changed: Any) -> dict[str, Any]:

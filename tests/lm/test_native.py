@@ -6,6 +6,7 @@ import copy
 import ctypes
 import platform
 import subprocess
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,39 @@ def test_the_model_gives_its_weights_up() -> None:
     left = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("prefix."))
     assert left < stored / 100 and model.prefix.encode([Prompt("calm")]).shape[1] == model.prefix.length
     assert stored / 2 < engine.weight_bytes < stored
+
+
+@pytest.mark.parametrize("told", [{}, {"melody": True}])
+@pytest.mark.parametrize("precision", ["int8", "bfloat16", "float32"])
+@torch.inference_mode()
+def test_a_musicgen_comes_from_its_file_weight_by_weight(
+    told: dict[str, Any], precision: Settled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same engine as of a whole model; of what was read no more than the parts of one weight are there at once."""
+    checkpoint = Checkpoint(tiny_musicgen.save(tiny_musicgen.model(5, **told), tmp_path / "model"))
+    config = MusicGenConfig.from_transformers(checkpoint.config, "config", 50.0)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    whole = make_engine(MusicGen.from_transformers(checkpoint, config, dtype), precision, 1)
+    alive: list[weakref.ref[Tensor]] = []
+    read = Checkpoint.read
+
+    def watched(self: Checkpoint, name: str, dtype: torch.dtype) -> Tensor:
+        value = read(self, name, dtype)
+        alive.append(weakref.ref(value))
+        assert sum(there() is not None for there in alive) <= 2  # this one and the one before
+        return value
+
+    monkeypatch.setattr(Checkpoint, "read", watched)
+    model = MusicGen.open_transformers(checkpoint, config, dtype)
+    first = len(alive)
+    assert first == (4 if told else 2) and any(value.is_meta for value in model.parameters())
+    engine = make_engine(model, precision, 1)
+    assert len(alive) == len(checkpoint.names("decoder.")) + first
+    assert not any(value.is_meta for value in model.parameters())
+    melody = torch.arange(config.melody_frames) % 12 if config.melody_frames else None
+    prefix = model.prefix(torch.randn(1, 7, config.text_dim), melody)
+    codes = torch.randint(0, config.codebook_size, (config.num_codebooks, 40))
+    assert torch.equal(logits(engine, prefix, codes, 3.0), logits(whole, prefix, codes, 3.0))
 
 
 def test_without_a_compiler_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
