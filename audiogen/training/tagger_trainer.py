@@ -65,9 +65,10 @@ class Recording:
 
 
 class TaggerTask:
-    """Implements `audiogen.training.trainer.Task`."""
+    """Implements `audiogen.training.task.Task`."""
 
     heads = ("style", "moods", "instruments", "attention", "energy")
+    blocks: tuple[nn.Module, ...] = ()
 
     def __init__(self, config: TaggerTrainingConfig) -> None:
         self.config = config
@@ -80,8 +81,22 @@ class TaggerTask:
         if not self._recorded or not self._held_out:
             raise AudiogenError(f"{config.manifest}: no tracks to train on, or none to validate with")
 
+        self.samples, self.frames = len(self._recorded), config.windows * config.window_frames
+
     def fingerprint(self) -> dict[str, str]:
         return {"manifest": self._digest}
+
+    def weight(self, batch: dict[str, Any]) -> float:
+        return float(len(batch["style"]))
+
+    def names(self, positions: range) -> list[str]:
+        return [self._track(position)[0].track.path for position in positions]
+
+    def _track(self, position: int) -> tuple[Recording, Recording]:
+        """As recorded, and through the codec."""
+        epoch, index = divmod(position, len(self._recorded))
+        order = np.random.default_rng([self.config.trainer.seed, 1, epoch]).permutation(len(self._recorded))
+        return self._recorded[order[index]]
 
     def batch(self, positions: range) -> dict[str, Any]:
         """→ mel `[B · W, 64, 4 T]`, semitones `[B · W, 84, T]`, in dB, and the answers."""
@@ -90,11 +105,8 @@ class TaggerTask:
 
     def _item(self, position: int) -> dict[str, np.ndarray]:
         """W windows of one track, all changed alike, and its answers."""
-        epoch, index = divmod(position, len(self._recorded))
-        seed = self.config.trainer.seed
-        order = np.random.default_rng([seed, 1, epoch]).permutation(len(self._recorded))
-        random = np.random.default_rng([seed, 2, position])
-        own, coded = self._recorded[order[index]]
+        random = np.random.default_rng([self.config.trainer.seed, 2, position])
+        own, coded = self._track(position)
         recording = coded if random.random() < self.config.through_codec else own
         change = draw_change(random)
         long = int(np.ceil(self.config.window_frames * change.tempo_ratio))
