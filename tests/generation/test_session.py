@@ -44,7 +44,8 @@ def test_on_a_gpu_it_is_the_same_clip(generator: Generator, model_folder: Path, 
     assert there.model.device.type == "cuda"
     for chunks in ([25], [3, 7, 2]):
         audio = whole(there, chunks, seconds=1.7, seed=5)
-        torch.testing.assert_close(audio, whole(generator, [25], seconds=1.7, seed=5), atol=1e-3, rtol=0)
+        expected = whole(generator, [25], seconds=1.7, seed=5)
+        torch.testing.assert_close(audio, expected, atol=1e-2, rtol=0)  # convolutions round to TF32
 
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.04, 0.5, 1.2345])
