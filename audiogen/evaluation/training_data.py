@@ -29,8 +29,9 @@ from audiogen.lm.engine import EagerEngine
 from audiogen.lm.model import MusicLM
 from audiogen.style.hearing import hear_file
 
-SUSPECT_SHARE = 0.2
-"""of a clip's fingerprint agreeing with one piece at one offset: to be listened to"""
+SUSPECT_SHARE = 0.14
+"""of a clip's fingerprint agreeing with one piece at one offset (`audiogen.evaluation.copying.Match`): from here on
+to be listened to"""
 _HELD_OUT_FRAMES = 750
 _LIKELIHOOD_PIECES = 10
 _BITS: Subtype = "PCM_16"
