@@ -15,6 +15,7 @@ from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
 from audiogen.lm.score import lanes
 from audiogen.lm.stream import CodeStream, PrefixSource, WindowedStream
+from audiogen.style.chinese import in_english
 from audiogen.style.parse import parse
 from audiogen.style.planner import later, plan, resolve_attributes
 
@@ -146,7 +147,7 @@ class Session:
     def _prefix(self, prompt: Prompt, attributes: Attributes) -> torch.Tensor:
         assert isinstance(self._model.lm, MusicLM)
         with torch.inference_mode():
-            return self._model.lm.prefix.encode([Prompt(prompt.text, attributes), None])
+            return self._model.lm.prefix.encode([Prompt(in_english(prompt.text), attributes), None])
 
     def _windows(self, lm: MusicGen, prompt: Prompt) -> PrefixSource:
         """The text, and the melody from where a window begins, around and around."""

@@ -1,7 +1,8 @@
 """Prompt text → what it says, what of it was understood, and which words were not.
 
-Numbers, keys, lengths and metres are found by patterns first; the words that remain are matched against
-`audiogen.style.vocabulary`, longest phrase first. Nothing is learned here: the embedding of a prompt lives in `lm`.
+Chinese is put into English words first. Then numbers, keys, lengths and metres are found by patterns; the words that
+remain are matched against `audiogen.style.vocabulary`, longest phrase first. Nothing is learned here: the embedding of
+a prompt lives in `lm`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 
 from audiogen.interfaces import STYLES, Attributes, AudiogenError, Key, Prompt
+from audiogen.style.chinese import in_english
 from audiogen.style.patterns import (
     BEATS_PER_BAR_RANGE,
     Find,
@@ -61,7 +63,8 @@ def parse(text: str) -> Understanding:
     """Read a prompt. Raises AudiogenError for text that is empty, longer than 2,000 characters, holds control
     characters, or asks for a tempo or a length that cannot be had."""
     _check_text(text)
-    text = unicodedata.normalize("NFKC", " ".join(text.split()))
+    said = unicodedata.normalize("NFKC", " ".join(text.split()))
+    text = in_english(said)
     notes: list[str] = []
     finds: list[Find] = []
     covered = text
@@ -71,7 +74,8 @@ def parse(text: str) -> Understanding:
         for find in new:  # a gap that no later pattern and no phrase reaches across
             covered = covered[: find.start] + "\0" * (find.end - find.start) + covered[find.end :]
     words, unknown = _find_words(covered, notes)
-    return _assemble(text, sorted(finds + words, key=lambda find: find.start), unknown, notes)
+    found = _assemble(text, sorted(finds + words, key=lambda find: find.start), unknown, notes)
+    return replace(found, text=said)
 
 
 def merge(
