@@ -79,7 +79,8 @@ _PHRASES: dict[str, str] = {
     "没有": "no", "不要": "no", "不带": "without", "无": "no",
     # words that say nothing of their own
     "独奏": "solo", "三重奏": "trio", "四重奏": "quartet", "背景音乐": "background music", "音乐": "music",
-    "舞曲": "dance music", "节拍": "beat", "节奏": "rhythm", "旋律": "melody", "曲子": "piece", "一首": "a", "一段": "a", "一个": "a",
+    "舞曲": "dance music", "节拍": "beat", "节奏": "rhythm", "旋律": "melody", "曲子": "piece", "一首": "a",
+    "一段": "a", "一个": "a",
     "适合": "for", "学习": "study", "速度": "tempo", "带有": "with", "带": "with", "加上": "with", "配": "with",
     "和": "and", "与": "and", "或": "or", "的": "", "在": "in", "曲": "piece", "风格": "style", "、": ",", "。": ".",
 }  # fmt: skip
