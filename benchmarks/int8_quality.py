@@ -1,4 +1,5 @@
-"""What int8 costs in quality: cross-entropy of held-out pieces with the engine's arithmetic beside float32.
+"""What int8 costs in quality: cross-entropy of held-out pieces with the engine's arithmetic beside float32, and what
+the tagger hears in clips played in both.
 
 python benchmarks/int8_quality.py --json runs/int8_quality.json
 """
@@ -7,15 +8,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import torch
 import typer
 from report import CODEC, ROOT, STARTER, Report, two_cores
 
+from audiogen import Generator
 from audiogen.data.codes import PreparedCodes
 from audiogen.data.manifest import read_manifest
 from audiogen.evaluation.likelihood import foreseen, nats
+from audiogen.evaluation.prompts import quick, shipped_prompts
+from audiogen.evaluation.summary import summarise
+from audiogen.evaluation.systems import System, measure_system, render_system
 from audiogen.lm.engine import EagerEngine, Engine, make_engine
 from audiogen.lm.model import MusicLM
 
@@ -26,6 +32,7 @@ def main(
     pieces: Annotated[int, typer.Option(help="of the validation split")] = 20,
     frames: Annotated[int, typer.Option(help="of each")] = 750,
     codes: Annotated[Path, typer.Option(help="prepared codes")] = ROOT / "data" / "codes",
+    prompts: Annotated[int, typer.Option(help="that are played in both")] = 40,
     json: Annotated[Path | None, typer.Option(help="save the table")] = None,
 ) -> None:
     """Print the table."""
@@ -53,7 +60,26 @@ def main(
         )
         if name != "float32":
             report.add("— worse by, %", 100 * (float(each.sum()) / exact - 1), "", at_most=1.0, form="{:.3f}")
+    obeyed(report, prompts)
     report.finish(json)
+
+
+def obeyed(report: Report, count: int) -> None:
+    """Tempo, key and style of the same prompts and seeds, played in int8 and in float32."""
+    wanted = quick(shipped_prompts(), count)
+    told = {}
+    for precision in ("int8", "float32"):
+        generator = Generator.from_pretrained("mini", precision, device="cpu")
+        with TemporaryDirectory() as name:
+            folder = Path(name) / "clips"
+            problems = render_system(generator, wanted, 1, folder, "told", lambda done, total: None)
+            system = System(precision, folder, 1)
+            clips = measure_system(system, wanted, problems, Path(name) / "kept", 0, lambda done, total: None)
+            told[precision] = summarise(clips, folder, None)["marks"]
+    for mark in ("tempo_octave", "key", "style"):
+        ours, exact = (told[precision][mark] for precision in ("int8", "float32"))
+        reference = f"float32 {exact['value']:.2f} ({exact['low']:.2f} to {exact['high']:.2f})"
+        report.add(f"int8: {mark} met, {count} prompts", ours["value"], reference, at_least=exact["low"])
 
 
 if __name__ == "__main__":
