@@ -1,109 +1,108 @@
-"""Codes prepared once: one memory-mapped array a track, keyed by the codec that made them.
+"""Codes prepared once, in shards that are mapped into memory, keyed by the codec that made them.
 
-`FOLDER/index.json` holds the codec's fingerprint; `FOLDER/DIGEST.npy` is int16 `[T, K]`, named by the first 32
-digits of the SHA-256 of the audio.
+A folder, or an object store's, holds `index.json` with the codec's fingerprint and shards: `shard-NAME.npy`, int16
+`[T, K]`, tracks one after another, and `shard-NAME.json`, written last, with its SHA-256 and `[digest, frames]` of each
+track, digest being the first 32 digits of the SHA-256 of its audio. A file `DIGEST.npy` is a track by itself.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from audiogen.audio.io import read
 from audiogen.codec.spectral import SpectralCodec
-from audiogen.data.manifest import Track, resolve
-from audiogen.files import atomic_path, write_json
+from audiogen.data.manifest import Track
+from audiogen.data.store import Store
 from audiogen.interfaces import AudiogenError
-from audiogen.storage import read_json
-
-_codec: SpectralCodec | None = None
 
 
-def prepare_codes(
-    codec_folder: str | Path, tracks: Sequence[Track], root: str | Path, folder: str | Path, jobs: int = 0
-) -> Iterator[tuple[int, int]]:
-    """Encode every track into `folder`, skipping what is there; yields (done, all) after each.
+class Place(NamedTuple):
+    """Where a track's codes lie."""
 
-    Raises AudiogenError when `folder` holds codes of another codec.
-    """
-    folder = Path(folder)
-    codec = SpectralCodec.load(codec_folder)
-    if (folder / "index.json").exists():
-        _check(folder, codec.fingerprint)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "index.json", {"codec": codec.fingerprint, "num_codebooks": codec.num_codebooks})
-    missing = [track for track in tracks if not _file(folder, track).exists()]
-    done = len(tracks) - len(missing)
-    yield done, len(tracks)
-    if not missing:
-        return
-    workers = min(jobs or os.cpu_count() or 1, len(missing))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(codec_folder),)) as pool:
-        pending = [pool.submit(_encode, track, str(root), str(_file(folder, track))) for track in missing]
+    file: str
+    sha256: str | None
+    start: int
+    frames: int | None
+    """None: all of the file"""
+
+
+def digest(track: Track) -> str:
+    """What a track's codes are named by."""
+    return track.sha256[:32]
+
+
+def find_codes(store: Store) -> dict[str, Place]:
+    """Every track whose codes are in `store`, by its digest. Raises AudiogenError naming a list that is damaged."""
+    found = {name.removesuffix(".npy"): Place(name, None, 0, None) for name in store.names(".npy") if len(name) == 36}
+    for name in store.names(".json"):
+        if not name.startswith("shard-"):
+            continue
         try:
-            for item in as_completed(pending):
-                item.result()
-                done += 1
-                yield done, len(tracks)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            told = json.loads(store.read(name))
+            start = 0
+            for track, frames in told["tracks"]:
+                found[track] = Place(name.removesuffix(".json") + ".npy", told["sha256"], start, frames)
+                start += frames
+        except (ValueError, KeyError, TypeError) as error:
+            raise AudiogenError(
+                f"{store.location}/{name}: not the list of a shard ({error}); prepare it again"
+            ) from None
+    return found
 
 
-def _start(codec_folder: str) -> None:
-    global _codec
-    import torch
-
-    torch.set_num_threads(1)
-    _codec = SpectralCodec.load(codec_folder)
-
-
-def _encode(track: Track, root: str, path: str) -> None:
-    assert _codec is not None
-    audio = read(resolve(root, track), sample_rate=_codec.sample_rate, channels=_codec.channels)
-    codes = _codec.encode(audio.samples[None])[0].T.numpy().astype(np.int16)
-    with atomic_path(path) as temporary:
-        np.save(temporary, codes, allow_pickle=False)
+def check_codec(store: Store, fingerprint: str) -> None:
+    """Raises AudiogenError with the command to run when `store` has no codes or those of another codec."""
+    try:
+        found = json.loads(store.read("index.json"))["codec"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise AudiogenError(
+            f"{store.location}: no prepared codes here; make them with recipes/prepare_codes.py"
+        ) from None
+    if found != fingerprint:
+        raise AudiogenError(
+            f"{store.location}: these codes were made by the codec {found}, not by {fingerprint}; "
+            f"remove the folder and make them anew with recipes/prepare_codes.py"
+        )
 
 
 class PreparedCodes:
-    """Codes of a list of tracks, `[index]` → memory-mapped int16 `[T, K]`."""
+    """Codes of a list of tracks, `[index]` → memory-mapped int16 `[T, K]`.
 
-    def __init__(self, folder: str | Path, tracks: Sequence[Track], codec_folder: str | Path) -> None:
+    A shard is fetched when it is first needed, and its hash checked then.
+    """
+
+    def __init__(self, location: str | Path, tracks: Sequence[Track], codec_folder: str | Path) -> None:
         """Raises AudiogenError with the command to run when codes are missing or of another codec."""
-        folder = Path(folder)
+        self._store = Store(location)
         self.fingerprint = SpectralCodec.load(codec_folder).fingerprint
-        _check(folder, self.fingerprint)
-        absent = [track.path for track in tracks if not _file(folder, track).exists()]
+        check_codec(self._store, self.fingerprint)
+        there = find_codes(self._store)
+        absent = [track.path for track in tracks if digest(track) not in there]
         if absent:
             raise AudiogenError(
-                f"{folder}: no codes for {absent[0]} and {len(absent) - 1} more tracks; "
+                f"{location}: no codes for {absent[0]} and {len(absent) - 1} more tracks; "
                 "run recipes/prepare_codes.py again with this manifest"
             )
-        self._arrays = [np.load(_file(folder, track), mmap_mode="r", allow_pickle=False) for track in tracks]
+        self._places = [there[digest(track)] for track in tracks]
+        self._open: dict[str, np.ndarray] = {}
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._arrays[index]
+        """Raises AudiogenError naming a shard whose hash is wrong."""
+        place = self._places[index]
+        array = self._open.get(place.file)
+        if array is None:
+            path = self._store.local(place.file, place.sha256)
+            array = self._open[place.file] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array if place.frames is None else array[place.start : place.start + place.frames]
 
     def __len__(self) -> int:
-        return len(self._arrays)
+        return len(self._places)
 
-
-def _file(folder: Path, track: Track) -> Path:
-    return folder / f"{track.sha256[:32]}.npy"
-
-
-def _check(folder: Path, fingerprint: str) -> None:
-    try:
-        found = read_json(folder / "index.json").get("codec")
-    except AudiogenError:
-        raise AudiogenError(f"{folder}: no prepared codes here; make them with recipes/prepare_codes.py") from None
-    if found != fingerprint:
-        raise AudiogenError(
-            f"{folder}: these codes were made by the codec {found}, not by {fingerprint}; "
-            f"remove the folder and make them anew with recipes/prepare_codes.py"
-        )
+    def frames(self, index: int) -> int:
+        """Frames of a track, without opening its shard."""
+        found = self._places[index].frames
+        return len(self[index]) if found is None else found

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,9 +18,8 @@ from audiogen.audio.features import figure
 from audiogen.audio.io import write
 from audiogen.codec.spectral import SpectralCodec
 from audiogen.config import Config
-from audiogen.data.codes import PreparedCodes
-from audiogen.data.dataset import SegmentOrder
-from audiogen.data.manifest import Track, read_manifest
+from audiogen.data.excerpts import IGNORED, Excerpts, Source
+from audiogen.data.manifest import Split, Track
 from audiogen.interfaces import Attributes, AudiogenError, Condition, Prompt, Waveform
 from audiogen.lm.engine import EagerEngine
 from audiogen.lm.model import MusicLM, MusicLMConfig
@@ -31,16 +29,20 @@ from audiogen.lm.stream import CodeStream
 from audiogen.lm.transformer import Transformer
 from audiogen.training.task import TrainerConfig
 
-_IGNORED = -100
 _VALIDATED_AT_ONCE = 8
 
 
 class LMTrainingConfig(Config):
     """`recipes/train_lm.toml` in full."""
 
-    manifest: str
-    codes: str
-    """folder of prepared codes"""
+    may_change: ClassVar[frozenset[str]] = frozenset({"manifest", "codes", "codec"})
+    """they say where the data lie; whether they are the same, their hashes tell"""
+
+    manifest: str = ""
+    codes: str = ""
+    """folder or URL of prepared codes"""
+    sources: tuple[Source, ...] = ()
+    """several catalogues mixed, in the place of `manifest` and `codes`"""
     codec: str
     """model folder of the codec that made them"""
     lm: MusicLMConfig = MusicLMConfig()
@@ -54,6 +56,15 @@ class LMTrainingConfig(Config):
     """chance of each lane to be absent"""
     drop_all: float = Field(default=0.1, ge=0, le=1)
     """chance of prompt and score to be absent together, as guidance needs it"""
+
+    def model_post_init(self, context: object, /) -> None:
+        if bool(self.sources) == bool(self.manifest) or bool(self.manifest) != bool(self.codes):
+            raise ValueError("give a manifest and its codes, or a table [[sources]] for each catalogue")
+
+    @property
+    def catalogues(self) -> tuple[Source, ...]:
+        """What to learn from."""
+        return self.sources or (Source(manifest=self.manifest, codes=self.codes),)
 
 
 class LMTask:
@@ -74,28 +85,32 @@ class LMTask:
         else:
             self.module = MusicLM(config.lm)
             self.module.start_from_codebooks(SpectralCodec.load(config.codec).codebooks)
-        tracks = read_manifest(config.manifest)
-        self._digest = hashlib.sha256("".join(track.sha256 for track in tracks).encode()).hexdigest()
-        self._codec_folder = config.codec
-        self._train = _Excerpts([t for t in tracks if t.split == "train"], config, config.trainer.seed)
-        self._held_out = _Excerpts([t for t in tracks if t.split == "validation"], config, 0)
-        self.samples, self.frames = self._train.order.epoch_size, config.segment_frames
+        self._train = self._excerpts("train", config.trainer.seed)
+        self._held_out = self._excerpts("validation", 0)
+        self.samples, self.frames = self._train.size, config.segment_frames
         trunk = self.module.trunk
         self.blocks = tuple(trunk.blocks if isinstance(trunk, Transformer) else trunk.layers)
 
+    def _excerpts(self, split: Split, seed: int) -> Excerpts:
+        config, lm = self.config, self.config.lm
+        return Excerpts(
+            config.catalogues, split, config.codec,
+            frames=config.segment_frames, books=lm.num_codebooks, pad=lm.pad, rate=lm.frame_rate, seed=seed,
+        )  # fmt: skip
+
     def fingerprint(self) -> dict[str, str]:
-        return {"manifest": self._digest, "codec": self._train.codes.fingerprint}
+        return self._train.fingerprint
 
     def names(self, positions: range) -> list[str]:
         return [self._train.name(position) for position in positions]
 
     def weight(self, batch: dict[str, Any]) -> float:
-        return float((batch["targets"] != _IGNORED).sum())
+        return float((batch["targets"] != IGNORED).sum())
 
     def batch(self, positions: range) -> dict[str, Any]:
         """→ inputs and targets `[B, K, T]`, lanes `[B, T, N]`, prompts; with what is dropped already dropped."""
         config, seed = self.config, self.config.trainer.seed
-        items = [self._train.excerpt(position) for position in positions]
+        items = [self._train[position] for position in positions]
         prompts: list[Prompt | None] = []
         lanes_seen = []
         for position, (_, _, track_lanes, track) in zip(positions, items, strict=True):
@@ -129,18 +144,18 @@ class LMTask:
         prefix = lm.prefix.encode(batch["prompts"])
         logits = lm(batch["inputs"], Condition(prefix, batch["lanes"])).transpose(1, 2)  # as it lies in memory
         targets = batch["targets"].transpose(1, 2)
-        each = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=_IGNORED, reduction="none")
-        return each.view(-1, targets.shape[2]).sum(0), (targets != _IGNORED).sum((0, 1))
+        each = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
+        return each.view(-1, targets.shape[2]).sum(0), (targets != IGNORED).sum((0, 1))
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Cross-entropy on held-out excerpts, with everything said and with nothing."""
         lm: Any = module
         device = lm.heads.weight.device
-        count = min(32, self._held_out.order.epoch_size)
+        count = min(32, self._held_out.size)
         told, untold = [], []
         for first in range(0, count, _VALIDATED_AT_ONCE):
             positions = range(first, min(first + _VALIDATED_AT_ONCE, count))
-            items = [self._held_out.excerpt(position) for position in positions]
+            items = [self._held_out[position] for position in positions]
             batch: dict[str, Any] = {key: value.to(device) for key, value in _stack(items).items()}
             batch["lanes"] = torch.from_numpy(np.stack([item[2] for item in items])).to(device)
             batch["prompts"] = [_prompt(item[3], np.random.default_rng(first)) for item in items]
@@ -160,7 +175,7 @@ class LMTask:
     def write_samples(self, module: nn.Module, folder: Path) -> None:
         """Eight seconds for the prompt and score of two held-out tracks, each with its picture; played on the CPU."""
         plain: Any = copy.deepcopy(module).to("cpu")
-        codec = SpectralCodec.load(self._codec_folder)
+        codec = SpectralCodec.load(self.config.codec)
         folder.mkdir(parents=True, exist_ok=True)
         rate = self.config.lm.frame_rate
         for index, track in enumerate(self._held_out.tracks[:2]):
@@ -175,38 +190,6 @@ class LMTask:
             waveform = Waveform(codec.decode(codes)[0], codec.sample_rate)
             write(folder / f"{index}.wav", waveform)
             figure(waveform, folder / f"{index}.png", f"{prompt.text} ({track.tempo_bpm:g} bpm, {track.key})")
-
-
-class _Excerpts:
-    """Segments of delayed codes with their lanes, by position."""
-
-    def __init__(self, tracks: list[Track], config: LMTrainingConfig, seed: int) -> None:
-        self.tracks, self.codes = tracks, PreparedCodes(config.codes, tracks, config.codec)
-        self._frames, self._pad, self._rate = config.segment_frames, config.lm.pad, config.lm.frame_rate
-        self._books = config.lm.num_codebooks
-        lengths = [len(self.codes[index]) + self._books - 1 for index in range(len(tracks))]
-        self.order = SegmentOrder(lengths, config.segment_frames, seed)
-        self._lanes: dict[int, np.ndarray] = {}
-
-    def name(self, position: int) -> str:
-        """Where the excerpt comes from, for a person to find it."""
-        item, start = self.order[position]
-        return f"{self.tracks[item].path} from {start / self._rate:.1f} s"
-
-    def excerpt(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Track]:
-        """→ inputs, targets int64 `[K, T]`, lanes float32 `[T, N]`, track."""
-        item, start = self.order[position]
-        codes = self.codes[item]
-        wanted = np.arange(start - 1, start + self._frames)[None] - np.arange(self._books)[:, None]  # [K, T + 1]
-        inside = (wanted >= 0) & (wanted < len(codes))
-        found = codes[np.clip(wanted, 0, len(codes) - 1), np.arange(self._books)[:, None]].astype(np.int64)
-        inputs = np.where(inside, found, self._pad)[:, :-1]
-        targets = np.where(inside, found, _IGNORED)[:, 1:]
-        if item not in self._lanes:
-            score = self.tracks[item].score()
-            self._lanes[item] = lanes(score, 0, len(codes) + self._books - 1, self._rate).astype(np.float16)
-        part = self._lanes[item][start : start + self._frames].astype(np.float32)
-        return inputs, targets, np.pad(part, ((0, self._frames - len(part)), (0, 0))), self.tracks[item]
 
 
 def _stack(items: list[Any]) -> dict[str, Tensor]:

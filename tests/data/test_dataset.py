@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import RATE, catalogue, notes
 
-from audiogen.data.dataset import AudioSegments, SegmentOrder
+from audiogen.data.dataset import AudioSegments, Mixture, SegmentOrder, permuted
 from audiogen.interfaces import AudiogenError
 
 
@@ -88,3 +88,56 @@ def test_another_rate_is_resampled_on_the_way(tmp_path: Path) -> None:
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(AudiogenError, match="nothing to train on"):
         AudioSegments([], tmp_path, 12_345, 8000, seed=3)
+
+
+# --- permutations, weights, mixtures ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**64))
+@settings(max_examples=40, deadline=None)
+def test_a_permutation_meets_everything_once(size: int, key: int) -> None:
+    assert sorted(permuted(index, size, key) for index in range(size)) == list(range(size))
+
+
+def test_permutations_differ_and_are_spread() -> None:
+    found = [[permuted(index, 1000, key) for index in range(1000)] for key in range(30)]
+    assert len({tuple(each) for each in found}) == 30
+    places = np.array(found)
+    assert abs(places.mean(0) - 499.5).max() < 4.5 * 288.7 / 30**0.5
+    assert abs(np.corrcoef(places[:, :-1].ravel(), places[:, 1:].ravel())[0, 1]) < 0.03
+
+
+def test_an_order_over_a_million_hours_takes_no_time() -> None:
+    order = SegmentOrder(np.full(1_000_000, 90_000), 512, 1)  # tracks of an hour
+    assert order.epoch_size == 175_000_000
+    assert len({order[position] for position in range(10**9, 10**9 + 1000)}) == 1000
+
+
+def test_weights_are_how_often_an_item_is_met() -> None:
+    order = SegmentOrder([200, 200, 200, 210], 20, 3, [1.0, 2.0, 0.5, 0.0])
+    assert order.epoch_size == 35
+    seen = [[order[epoch * 35 + position] for position in range(35)] for epoch in range(40)]
+    for epoch in seen:
+        counts = [sum(item == wanted for item, _ in epoch) for wanted in range(4)]
+        assert counts == [10, 20, 5, 0]
+        assert len({place for place in epoch if place[0] == 0}) == 10
+    assert len({place for epoch in seen for place in epoch if place[0] == 2}) == 10  # every part in time
+    with pytest.raises(AudiogenError, match="none of a weight above 0"):
+        SegmentOrder([200], 20, 3, [0.0])
+
+
+@given(st.lists(st.floats(0.1, 10.0), min_size=1, max_size=5), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_mixture_keeps_its_proportions_and_meets_every_place_once(shares: list[float], seed: int) -> None:
+    mixture = Mixture(shares, seed)
+    found = [mixture[position] for position in range(2000)]
+    for order, share in enumerate(shares):
+        places = [place for which, place in found if which == order]
+        assert sorted(places) == list(range(len(places)))
+        first = sum(which == order for which, _ in found[:1000])
+        assert abs(first - 1000 * share / sum(shares)) <= 1 and len(places) == 2 * first
+
+
+def test_a_share_too_small_to_be_met_is_refused() -> None:
+    with pytest.raises(AudiogenError, match="source 2: its share is less than 1/1000"):
+        Mixture([1.0, 1e-5], 0)

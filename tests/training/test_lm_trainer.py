@@ -57,8 +57,8 @@ def test_excerpts_are_cut_from_the_delayed_codes(data: Path) -> None:
     task = LMTask(config(data, **NO_DROPS))
     batch = task.batch(range(12))
     for index in range(12):
-        item, start = task._train.order[index]
-        codes = torch.from_numpy(task._train.codes[item].T.astype(np.int64))[None]
+        _, item, start = task._train.place(index)
+        codes = torch.from_numpy(task._train._codes[0][item].T.astype(np.int64))[None]
         delayed = apply_delay(codes, LM.pad)[0]
         before = torch.cat([torch.full((4, 1), LM.pad), delayed], 1)
         assert torch.equal(batch["inputs"][index], before[:, start : start + 20])
