@@ -18,9 +18,9 @@ import torch
 from audiogen.audio.io import read
 from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.codes import check_codec, digest, find_codes
-from audiogen.data.manifest import Track, resolve, sha256_file
+from audiogen.data.manifest import Track, resolve
 from audiogen.data.store import Store
-from audiogen.files import write_json
+from audiogen.files import sha256_file, write_json
 from audiogen.interfaces import AudiogenError
 
 Workers = Literal["processes", "ray"]

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from audiogen.data.manifest import sha256_file
-from audiogen.files import atomic_path
+from audiogen.files import atomic_path, sha256_file
 from audiogen.interfaces import AudiogenError
 
 
