@@ -19,6 +19,7 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 0 1em; ma
 h1 { font-size: 1.4em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-width: 75ch; }
 table { border-collapse: collapse; margin: .8em 0; } caption { text-align: left; font-weight: 600; }
 th, td { border: 1px solid #ccc; padding: .2em .6em; text-align: right; font-variant-numeric: tabular-nums; }
+td { white-space: nowrap; } td.text { white-space: normal; }
 th:first-child, td.text { text-align: left; } td small { color: #666; } img { max-width: 100%; }
 audio { height: 32px; width: 260px; } .scroll { overflow-x: auto; }
 """
@@ -196,7 +197,7 @@ def _link(path: Path, beside: Path) -> str:
 def _picture(drawing: Any) -> str:
     data = io.BytesIO()
     drawing.savefig(data, format="png", metadata={"Software": None})
-    return f'<p><img alt="" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"></p>'
+    return f'<div><img alt="" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"></div>'
 
 
 def _marks_figure(report: dict[str, Any]) -> Any:
