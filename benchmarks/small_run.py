@@ -88,9 +88,11 @@ def train(config: LMTrainingConfig, run: Path, until: int | None = None) -> None
     run.mkdir(parents=True, exist_ok=True)
     task = Noted(config)
     task.run = run
-    for report in Trainer(task, run, config).steps():
+    trainer = Trainer(task, run, config)
+    for report in trainer.steps():
         if report.global_step == until:
             break
+    (run / f"memory-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(trainer.memory._asdict()))
 
 
 def start(processes: int, action: Callable[..., None], *arguments: Any, **environment: str) -> list[BaseProcess]:
@@ -99,13 +101,18 @@ def start(processes: int, action: Callable[..., None], *arguments: Any, **enviro
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **environment}
+    common = {**environment, "ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     made: list[BaseProcess] = []
     for rank in range(processes):
         told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)} if processes > 1 else {}
         made.append(_context.Process(target=_begin, args=(common | told, action, arguments)))
         made[-1].start()
     return made
+
+
+def held(run: Path) -> list[int]:
+    """Bytes of parameters that each process of the last training in `run` held."""
+    return [json.loads(path.read_text(encoding="utf-8"))["parameters"] for path in sorted(run.glob("memory-*.json"))]
 
 
 def finish(processes: list[BaseProcess], seconds: float = 300.0) -> list[int | None]:

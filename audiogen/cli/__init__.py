@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from audiogen.cli import about, evaluate, generate, recordings, tag  # noqa: F401  (they add their commands)
+from audiogen.cli import about, evaluate, generate, recordings, tag, train  # noqa: F401  (they add their commands)
 from audiogen.cli.app import app
 from audiogen.interfaces import AudiogenError
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 data = typer.Typer(no_args_is_help=True, help="Manifests: check one, sum one up.")
 codec = typer.Typer(no_args_is_help=True, help="Audio to codes and back.")
+train = typer.Typer(no_args_is_help=True, help="Trainings: their learning curves.")
 app.add_typer(data, name="data")
 app.add_typer(codec, name="codec")
+app.add_typer(train, name="train")
 app.info.help = """Music from a style prompt.
 
 Example: audiogen generate "slow dub techno, 118 bpm, D minor" --seconds 180 -o cue.wav

@@ -36,13 +36,16 @@ def test_the_sample_order_is_kept_when_the_number_of_processes_changes(tmp_path:
 
 
 def test_two_processes_learn_as_one_and_a_sharded_run_goes_on_unsharded(tmp_path: Path) -> None:
-    from small_run import catalogue, finish, settings, start, train
+    from small_run import catalogue, finish, held, settings, start, train
     from two_processes import FSDP2, apart, curve
 
     catalogue(tmp_path)
     curves = {way: curve(tmp_path, way, 8, "no")[0] for way in ("one process", "two, DDP", "two, FSDP2")}
     for way in ("two, DDP", "two, FSDP2"):
         assert len(curves[way]) == 8 and apart(curves["one process"], curves[way]) < 1e-4, way
+    whole, *_ = held(tmp_path / "one process, no")
+    assert held(tmp_path / "two, DDP, no") == [whole, whole]
+    assert all(0.4 * whole < share < 0.6 * whole for share in held(tmp_path / "two, FSDP2, no"))
     config, run = settings(tmp_path, max_steps=8, validate_every=8), tmp_path / "changing"
     for processes, until, environment in ((2, 3, FSDP2), (1, 5, {}), (2, 8, FSDP2)):
         assert finish(start(processes, train, config, run, until, **environment)) == [0] * processes

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from audiogen.interfaces import AudiogenError
-from audiogen.training.progress import plot, run_command, show
+from audiogen.training.interruption import Terminated
+from audiogen.training.progress import run_command, show
 from audiogen.training.trainer import StepReport
 
 
@@ -27,6 +28,16 @@ def test_a_mistake_is_one_line_and_ctrl_c_is_130() -> None:
     run_command(lambda: None)
 
 
+def test_sigterm_is_143_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def taken_away() -> None:
+        raise Terminated
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(taken_away)
+    assert caught.value.code == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM; all is saved, the same command goes on\n"
+
+
 def test_progress_tells_step_metrics_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reports = [
         StepReport(1, {"loss": 2.0, "lr": 1.0}, 3725.0),
@@ -43,16 +54,3 @@ def test_progress_tells_step_metrics_and_time_left(tmp_path: Path, capsys: pytes
     printed = capsys.readouterr().out.splitlines()
     assert printed == ["1/3  01:02:05 left  loss 2.000", "3/3  00:00:00 left  loss 1.000  validation_loss 1.250"]
     assert (tmp_path / "metrics.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_picture_has_a_panel_for_each_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.figure import Figure
-
-    drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path: (drawn.append(self), Path(path).write_bytes(b"png")))
-    lines = [{"global_step": 1, "loss": 2.0, "lr": 0.1, "seconds_a_step": 1.0}, {"global_step": 2, "loss": 1.0}]
-    lines.append({"global_step": 3, "validation_loss": 1.5, "validation_chroma": 0.5})
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    plot(tmp_path)
-    panels = {axis.get_title(): len(axis.lines) for axis in drawn[0].axes if axis.get_title()}
-    assert panels == {"loss": 2, "lr": 1, "chroma": 1}
