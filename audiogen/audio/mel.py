@@ -1,4 +1,4 @@
-"""Mel spectra in decibels: what the style judge hears, where a loop got stuck, how far two recordings lie apart."""
+"""Mel spectra in decibels: what the tagger hears, where a loop got stuck, how far two recordings lie apart."""
 
 from __future__ import annotations
 

@@ -67,6 +67,22 @@ def load_heard(folder: str | Path, track: Track) -> tuple[Heard, Heard]:
         ) from None
 
 
+def load_parts(path: str | Path) -> dict[str, np.ndarray]:
+    """Which instruments play when, by the SHA-256 of the track: uint8 `[29, T]`, 12.5 frames a second.
+
+    Raises AudiogenError for a file that is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise AudiogenError(
+            f"{path}: missing or damaged ({error}); make it with recipes/starter_catalogue/parts.py, or give parts=''"
+        ) from None
+
+
 def excerpt_start(track: Track, seconds: float) -> float:
     """Where the excerpt that goes through the codec begins, in seconds: somewhere that depends on the audio alone."""
     place = int(track.sha256[:8], 16) / 2**32

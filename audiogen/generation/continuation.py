@@ -20,7 +20,7 @@ from torch import Tensor
 
 from audiogen.audio.beatgrid import BeatGrid, beat_grid
 from audiogen.audio.defects import SILENCE_DB
-from audiogen.audio.features import key, loudness_lufs
+from audiogen.audio.features import loudness_lufs
 from audiogen.audio.io import read
 from audiogen.audio.mastering import TARGET_LUFS
 from audiogen.audio.measured import tempo_met
@@ -33,9 +33,9 @@ from audiogen.interfaces import Attributes, AudiogenError, Score, Waveform
 from audiogen.lm.model import MusicLM
 from audiogen.lm.sampling import Sampling
 from audiogen.style.habits import Habits
-from audiogen.style.listen import shipped_judge
 from audiogen.style.parse import Understanding, merge, parse
 from audiogen.style.planner import later, plan, resolve_attributes
+from audiogen.style.tagger import shipped_tagger
 
 DEFAULT_SECONDS = 60.0
 LEAST_SECONDS = 1.0
@@ -132,7 +132,7 @@ def continue_recording(
     codes, gain = _codes(generator, recording, path)
     context = codes.shape[1] * model.codec.hop_length
     end = _last(recording, _HEARD_SECONDS)
-    filled, grid = _heard(end, understood, model.habits)
+    filled, grid = _heard(end, understood)
     if grid is not None:
         start = context / recording.sample_rate - end.seconds
         grid = replace(grid, downbeat_seconds=grid.downbeat_seconds + start)
@@ -239,35 +239,26 @@ def _codes(generator: Generator, recording: Waveform, path: str | Path) -> tuple
     return codes.cpu(), 10 ** (louder / 20)
 
 
-def _heard(end: Waveform, asked: Understanding, habits: Habits) -> tuple[Understanding, BeatGrid | None]:
+def _heard(end: Waveform, asked: Understanding) -> tuple[Understanding, BeatGrid | None]:
     """What was asked, filled with what is heard in the end of the recording; and its beat."""
-    said = asked.attributes
-    style = said.style or next(iter(shipped_judge().hear(end)))
-    grid = _beat(end, said, habits.of(style).tempos_bpm)
+    said, tags = asked.attributes, shipped_tagger().excerpt(end)
+    grid = _beat(end, said.tempo_bpm or tags.tempo_bpm, said.beats_per_bar)
     tempo, metre = said.tempo_bpm, said.beats_per_bar
     if grid is not None:
         metre = metre or grid.beats_per_bar
         if tempo is None or max(tempo / grid.tempo_bpm, grid.tempo_bpm / tempo) < _SAME_TEMPO:
             tempo = grid.tempo_bpm
-    filled = Attributes(
-        style, said.moods, said.instruments, tempo, said.key or key(end), metre, said.seconds, said.energy
-    )
+    style, key = said.style or tags.style_name, said.key or tags.key_name
+    filled = Attributes(style, said.moods, said.instruments, tempo, key, metre, said.seconds, said.energy)
     return replace(asked, attributes=filled), grid
 
 
-def _beat(end: Waveform, said: Attributes, usual_bpm: tuple[float, ...]) -> BeatGrid | None:
-    """The beat, in the octave that was asked for, else in the one in which the style has it."""
-    found = beat_grid(end, None, said.beats_per_bar)
-    if found is None:
-        return None
-    heard, near = found.tempo_bpm, None
-    if said.tempo_bpm is not None:
-        near = said.tempo_bpm if tempo_met(said.tempo_bpm, heard, "octave and 3:2") else None
-    elif usual_bpm and not usual_bpm[0] <= heard <= usual_bpm[-1]:
-        near = next((bpm for bpm in (2 * heard, heard / 2) if usual_bpm[0] <= bpm <= usual_bpm[-1]), None)
-    if near is None:
+def _beat(end: Waveform, near_bpm: float, beats_per_bar: int | None) -> BeatGrid | None:
+    """The beat, in the octave of a tempo that was asked for or that the tagger hears."""
+    found = beat_grid(end, None, beats_per_bar)
+    if found is None or not tempo_met(near_bpm, found.tempo_bpm, "octave and 3:2"):
         return found
-    return beat_grid(end, (near / _SAME_TEMPO, near * _SAME_TEMPO), said.beats_per_bar) or found
+    return beat_grid(end, (near_bpm / _SAME_TEMPO, near_bpm * _SAME_TEMPO), beats_per_bar) or found
 
 
 def _score(

@@ -31,7 +31,7 @@ from audiogen.generation.generator import Generator, Request
 from audiogen.generation.render import CHUNK_FRAMES, Progress, clip_sink, record, write_beside
 from audiogen.generation.scheduler import Scheduler
 from audiogen.interfaces import Attributes, AudiogenError, Waveform
-from audiogen.style.listen import shipped_judge
+from audiogen.style.tagger import shipped_tagger
 
 MOST_TAKES = 64
 LEAST_SECONDS = 1.0
@@ -128,13 +128,9 @@ def score_file(path: str | Path, request: Request) -> TakeScore:
 def _score(part: Part, seconds: float, request: Request) -> TakeScore:
     _check_seconds(seconds)
     judged = part(0, JUDGED_SECONDS)
-    return TakeScore(
-        request.attributes,
-        Measured.of(judged),
-        shipped_judge().hear(judged),
-        loudness_lufs(judged),
-        find_defects(part, seconds),
-    )
+    loudness, tags = loudness_lufs(judged), shipped_tagger().excerpt(judged)
+    heard = Measured(None, None) if loudness == -math.inf else Measured(tags.tempo_bpm, tags.key_name)
+    return TakeScore(request.attributes, heard, tags.styles, loudness, find_defects(part, seconds))
 
 
 def _check_seconds(seconds: float) -> None:
@@ -229,7 +225,7 @@ def render_takes(
     """
     check_takes(path, count, best, plot)
     _check_seconds(request.score.seconds)
-    shipped_judge()  # whether it is whole is known before work starts
+    shipped_tagger()  # whether it is whole is known before work starts
     requests = [replace(request, seed=request.seed + index) for index in range(count)]
     told = [record(generator, each) for each in requests]
     with _folder_beside(path) as folder:

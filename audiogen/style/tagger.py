@@ -5,6 +5,7 @@ vector for how it sounds. `recipes/train_tagger.py` makes the weights that come 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -15,7 +16,7 @@ import numpy as np
 
 from audiogen.files import atomic_path
 from audiogen.interfaces import INSTRUMENTS, MOODS, STYLES, AudiogenError, Key, Waveform
-from audiogen.style.hearing import LEAST_SECONDS, SEMITONE_RATE, Heard, decibels, hear_file, hear_parts
+from audiogen.style.hearing import LEAST_SECONDS, SEMITONE_RATE, Heard, decibels, hear, hear_file, hear_parts
 
 if TYPE_CHECKING:
     from audiogen.style.ears import Ears
@@ -58,6 +59,11 @@ class Tags:
     def embedding(self) -> np.ndarray:
         """The mean of the windows' vectors, `[128]`."""
         return self.embeddings.mean(0)
+
+    @property
+    def styles(self) -> dict[str, float]:
+        """How likely each style is, the likeliest first."""
+        return {STYLES[index]: float(self.style[index]) for index in np.argsort(-self.style, kind="stable")}
 
     @property
     def style_name(self) -> str:
@@ -184,6 +190,16 @@ class Tagger:
             return Waveform(waveform.samples[:, round(start * rate) : round((start + seconds) * rate)], rate)
 
         return self.tag(hear_parts(part, waveform.seconds, source))
+
+    def excerpt(self, waveform: Waveform) -> Tags:
+        """Tag a clip of up to minutes, whatever it holds, silence too; less than 3 s is heard again and again.
+
+        Raises AudiogenError for audio without samples.
+        """
+        if not waveform.samples.shape[1]:
+            raise AudiogenError("to tell anything takes some audio, got none")
+        times = math.ceil(LEAST_SECONDS / waveform.seconds)
+        return self.tag(hear(Waveform(waveform.samples.repeat(1, times), waveform.sample_rate)))
 
     def tag(self, heard: Heard, loudest_db: float | None = None) -> Tags:
         """Tag what was heard. `loudest_db`: what levels are told against, if not the loudest of `heard` itself."""

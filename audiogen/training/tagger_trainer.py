@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen.config import Config
-from audiogen.data.heard import excerpt_start, load_heard
+from audiogen.data.heard import excerpt_start, load_heard, load_parts
 from audiogen.data.manifest import Track, read_manifest
 from audiogen.evaluation.tagging import score_tags
 from audiogen.interfaces import INSTRUMENTS, MOODS, STYLES, AudiogenError, Key
 from audiogen.style.ears import METRES, STEP_FRAMES, Ears, EarsConfig, instruments_present, tempo_classes
 from audiogen.style.hearing import SEMITONE_RATE, Heard
-from audiogen.style.tagger import CALIBRATED, Tagger, Tags
+from audiogen.style.tagger import CALIBRATED, Tagger, Tags, windows
 from audiogen.training.hearing_changes import UNCHANGED, Change, changed, draw_change
 from audiogen.training.task import TrainerConfig
 
 SHOWN = ("style", "instruments_map", "tempo_octave", "key", "metre", "moods_map", "energy_correlation")
 _TEMPO_SPREAD = 0.7  # classes
 _SMOOTHING = 0.05
+_PLAYS = 1 / 6  # of a step
+_TEMPERATURES = np.geomspace(0.5, 4.0, 37)
 
 
 class TaggerTrainingConfig(Config):
@@ -47,8 +49,11 @@ class TaggerTrainingConfig(Config):
     """folder for what is heard, computed once"""
     ears: EarsConfig = EarsConfig()
     trainer: TrainerConfig
+    parts: str | None = None
+    """which instruments play when, by track: a .safetensors of recipes/starter_catalogue/parts.py. Without it an
+    instrument of a track must be heard in one of its windows"""
     windows: int = Field(default=2, gt=0)
-    """from each track: an instrument must be heard in one of them"""
+    """from each track"""
     window_frames: int = Field(default=128, ge=STEP_FRAMES, multiple_of=STEP_FRAMES)
     through_codec: float = Field(default=0.35, ge=0, le=1)
     """share of the tracks"""
@@ -56,12 +61,14 @@ class TaggerTrainingConfig(Config):
 
 @dataclass(frozen=True)
 class Recording:
-    """A track as one of its versions is heard. `loudest_db` is that of the whole track as recorded."""
+    """A track as one of its versions is heard. `loudest_db` is that of the whole track as recorded; `parts` uint8
+    `[29, T]` says who plays in each frame of the whole track."""
 
     track: Track
     heard: Heard
     start_seconds: float
     loudest_db: float
+    parts: np.ndarray | None = None
 
 
 class TaggerTask:
@@ -123,7 +130,12 @@ class TaggerTask:
         steps = (np.arange(frames // STEP_FRAMES) + 0.5) * STEP_FRAMES * ratio
         seconds = recording.start_seconds + (start + steps) / SEMITONE_RATE
         curve = np.array(recording.track.energy or [(0.0, 0.0)], np.float64).T
-        return {"mel": mel, "semitones": semitones, "energy": np.interp(seconds, *curve).astype(np.float32)}
+        return {
+            "mel": mel,
+            "semitones": semitones,
+            "energy": np.interp(seconds, *curve).astype(np.float32),
+            "playing": playing(recording, start, frames, ratio),
+        }
 
     def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         opinions = module(batch["mel"].flatten(0, 1), batch["semitones"].flatten(0, 1))
@@ -137,6 +149,9 @@ class TaggerTask:
         logits, attention = (getattr(opinions, name).unflatten(0, (-1, count)).flatten(1, 2)
                              for name in ("instruments", "attention"))  # fmt: skip
         present = instruments_present(logits, attention).clamp(1e-4, 1 - 1e-4)
+        steps = batch["playing"].flatten(1, 2)
+        known = steps[:, 0, 0] >= 0
+        wanted = torch.where(known[:, None], steps.amax(1), batch["instruments"])
         tempo = each("tempo")
         metre = (opinions.metre.float() * tempo[:, None]).sum(2)
         parts = {
@@ -146,7 +161,8 @@ class TaggerTask:
             "key": F.cross_entropy(opinions.key.float(), each("key"), ignore_index=-1, label_smoothing=_SMOOTHING),
             "tempo": -(tempo * opinions.tempo.float().log_softmax(1)).sum() / tempo.sum().clamp_min(1),
             "metre": F.cross_entropy(metre, each("metre"), ignore_index=-1),
-            "instruments": 4 * F.binary_cross_entropy(present, batch["instruments"]),
+            "instruments": 4 * F.binary_cross_entropy(present, wanted),
+            "steps": 4 * F.binary_cross_entropy_with_logits(logits.float()[known], steps[known]),
             "moods": F.binary_cross_entropy_with_logits(opinions.moods.float(), each("moods")),
             "energy": F.binary_cross_entropy_with_logits(opinions.energy.float(), batch["energy"].flatten(0, 1)),
         }
@@ -170,13 +186,28 @@ class TaggerTask:
 
 def recordings(config: TaggerTrainingConfig, tracks: list[Track]) -> list[tuple[Recording, Recording]]:
     """Each track as recorded and through the codec."""
+    parts = load_parts(config.parts) if config.parts else {}
     pairs = []
     for track in tracks:
         own, coded = load_heard(config.heard, track)
-        loudest = own.loudest_db()
+        told = (own.loudest_db(), parts.get(track.sha256))
         start = excerpt_start(track, config.excerpt_seconds)
-        pairs.append((Recording(track, own, 0.0, loudest), Recording(track, coded, start, loudest)))
+        pairs.append((Recording(track, own, 0.0, *told), Recording(track, coded, start, *told)))
     return pairs
+
+
+def playing(recording: Recording, start: int, frames: int, ratio: float) -> np.ndarray:
+    """Which instruments play in each step of a window of `frames`, made of `ratio` times as many from `start` on:
+    float32 `[N, 29]`; 1 if for a sixth of it or more, -1 where it is not known."""
+    count = frames // STEP_FRAMES
+    if recording.parts is None:
+        return np.full((count, len(INSTRUMENTS)), -1, np.float32)
+    first = round(recording.start_seconds * SEMITONE_RATE) + start
+    edges = first + np.round(np.arange(count + 1) * STEP_FRAMES * ratio).astype(int)
+    sums = np.concatenate([np.zeros((len(INSTRUMENTS), 1), int), recording.parts.cumsum(1, dtype=int)], 1)
+    reached = sums[:, np.minimum(edges, sums.shape[1] - 1)]
+    frames_played = np.diff(reached).T
+    return (frames_played >= _PLAYS * STEP_FRAMES * ratio).astype(np.float32)
 
 
 def tagged(tagger: Tagger, some: list[Recording]) -> list[Tags]:
@@ -212,27 +243,23 @@ def answers(track: Track, change: Change) -> dict[str, np.ndarray]:
 
 
 def calibrated(config: TaggerTrainingConfig, ears: Ears) -> Tagger:
-    """The tagger of these weights, its temperatures those that make the answers for excerpts of the validation split
-    likeliest (Guo et al. 2017): as recorded and through the codec, as long as those through the codec."""
+    """The tagger of these weights, its temperatures those that make the answers for single windows of the validation
+    split likeliest (Guo et al. 2017), as recorded and through the codec."""
     tracks = [track for track in read_manifest(config.manifest) if track.split == "validation"]
-    length = round(config.excerpt_seconds * SEMITONE_RATE)
     plain, found = Tagger(ears, {}), []
     for pair in recordings(config, tracks):
+        right = answers(pair[0].track, UNCHANGED)
         for recording in pair:
-            middle = max(0, recording.heard.frames - length) // 2
-            tags = plain.tag(recording.heard.cut(middle, length), recording.loudest_db)
-            found.append((tags, answers(recording.track, UNCHANGED)))
+            starts, frames = windows(recording.heard.frames)
+            for start in starts:
+                found.append((plain.tag(recording.heard.cut(start, frames), recording.loudest_db), right))
     return Tagger(ears, {name: _temperature(name, found) for name in CALIBRATED})
 
 
 def _temperature(name: str, found: list[tuple[Tags, dict[str, np.ndarray]]]) -> float:
-    candidates = np.geomspace(0.25, 4.0, 49)
-    likelihood = np.zeros(len(candidates))
-    for tags, right in found:
-        logits = np.log(getattr(tags, name).astype(np.float64) + 1e-12)[None] / candidates[:, None]
-        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        if name == "tempo":
-            likelihood += logs @ right[name]
-        elif right[name] >= 0:
-            likelihood += logs[:, int(right[name])]
-    return float(candidates[likelihood.argmax()])
+    logits = np.log(np.stack([getattr(tags, name) for tags, _ in found]).astype(np.float64) + 1e-12)
+    classes = logits.shape[1]
+    right = np.stack([answer[name] if name == "tempo" else np.arange(classes) == answer[name] for _, answer in found])
+    divided = logits[None] / _TEMPERATURES[:, None, None]
+    logs = divided - np.log(np.exp(divided).sum(2, keepdims=True))
+    return float(_TEMPERATURES[(logs * right).sum((1, 2)).argmax()])

@@ -30,6 +30,7 @@ from audiogen.generation.takes import (
 )
 from audiogen.interfaces import STYLES, Attributes, Key, Prompt, Score, Waveform
 from audiogen.lm.sampling import Sampling
+from audiogen.style.tagger import Tagger, Tags
 
 RATE = 22_050
 ASKED = Attributes(style="techno", tempo_bpm=100.0, key=Key.parse("A minor"))
@@ -167,11 +168,13 @@ def test_of_a_long_clip_the_beginning_is_judged_and_all_searched(
     longest = []
     monkeypatch.setattr(takes_module, "JUDGED_SECONDS", 5.0)
 
-    def measured(judged: Waveform) -> Measured:
-        longest.append(judged.seconds)
-        return Measured(100.0, ASKED.key)
+    excerpt = Tagger.excerpt
 
-    monkeypatch.setattr(Measured, "of", measured)
+    def heard(tagger: Tagger, judged: Waveform) -> Tags:
+        longest.append(judged.seconds)
+        return excerpt(tagger, judged)
+
+    monkeypatch.setattr(Tagger, "excerpt", heard)
     clip = song(seconds=10.0).repeat(1, 8)
     clip[:, 71 * RATE : 74 * RATE] = 0
     write(tmp_path / "a.wav", Waveform(clip, RATE), "PCM_16")
@@ -280,11 +283,11 @@ def test_a_damaged_judge_is_known_before_work_starts(
     generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damaged() -> None:
-        raise AudiogenError("the weights of the style judge are missing")
+        raise AudiogenError("the weights of the tagger are missing")
 
-    monkeypatch.setattr(takes_module, "shipped_judge", damaged)
+    monkeypatch.setattr(takes_module, "shipped_tagger", damaged)
     monkeypatch.setattr(takes_module, "play_together", lambda *_: pytest.fail("played"))
-    with pytest.raises(AudiogenError, match="style judge"):
+    with pytest.raises(AudiogenError, match="weights of the tagger"):
         render_takes(generator, generator.request("rock", 1, 1), tmp_path / "a.wav", 2, False, "PCM_16", False, quiet)
     assert not list(tmp_path.iterdir())
 

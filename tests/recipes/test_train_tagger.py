@@ -21,7 +21,14 @@ def test_from_music_to_a_tagger_with_its_report(tmp_path: Path, capsys: pytest.C
     told = TaggerTrainingConfig.read(
         "recipes/train_tagger.toml",
         [f'{name}="{tmp_path / value}"' for name, value in names.items()]
-        + ["codebooks=3", "excerpt_seconds=3.5", "window_frames=32", "trainer.max_steps=3", "trainer.batch_size=2"]
+        + [
+            "codebooks=3",
+            "parts=",
+            "excerpt_seconds=3.5",
+            "window_frames=32",
+            "trainer.max_steps=3",
+            "trainer.batch_size=2",
+        ]
         + [f"ears.{name}={list(value) if isinstance(value, tuple) else value}" for name, value in tiny.EARS],
     )
     main(told, tmp_path / "run", tmp_path / "tagger.safetensors")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from audiogen.data.heard import prepare_heard
 from audiogen.data.manifest import Track, read_manifest, write_manifest
@@ -79,6 +81,40 @@ def test_energy_is_that_of_the_window(root: Path) -> None:
     assert bool((energies.diff(dim=2) > 0).all()) and float(energies.std()) > 0.02
 
 
+def test_who_plays_in_a_step_is_read_from_the_frames_it_is_made_of(root: Path) -> None:
+    told = config(root)
+    [(own, coded)] = recordings(told, [t for t in read_manifest(told.manifest) if t.split == "validation"])
+    assert (tagger_trainer.playing(own, 0, 32, 1.0) == -1).all()  # nobody told
+    parts = np.zeros((29, 75), np.uint8)
+    parts[3, 20:23] = 1
+    own, late = replace(own, parts=parts), replace(coded, parts=parts, start_seconds=1.28)
+    found = tagger_trainer.playing(own, 4, 48, 1.0)
+    assert found.shape == (3, 29) and found.sum() == 1 and found[1, 3] == 1  # frames 20 to 35
+    assert tagger_trainer.playing(own, 18, 48, 1.0)[0, 3] == 1
+    assert tagger_trainer.playing(own, 21, 48, 1.0).sum() == 0  # two frames of sixteen are too few
+    assert tagger_trainer.playing(late, 4, 32, 1.0)[0, 3] == 1  # from 1.28 s on
+    assert tagger_trainer.playing(own, 0, 32, 0.5)[:, 3].tolist() == [0, 0]  # steps of eight frames
+    assert tagger_trainer.playing(own, 15, 32, 0.5)[:, 3].tolist() == [1, 0]
+    assert tagger_trainer.playing(own, 70, 48, 1.0).sum() == 0  # past the end nobody plays
+
+
+def test_known_parts_are_what_is_asked_of_the_windows(root: Path, tmp_path: Path) -> None:
+    """Told that the harp never plays, the loss of a network that hears none is small; told by the track, it is not."""
+    tracks = read_manifest(root / "manifest.jsonl")
+    save_file({track.sha256: np.zeros((29, 75), np.uint8) for track in tracks}, tmp_path / "parts.safetensors")
+    ears = tiny.ears()
+    with torch.no_grad():
+        ears.instruments.weight.zero_()
+        ears.instruments.bias.fill_(-8.0)
+    for parts, expected in ((None, 4 * 9.2 / 29), (str(tmp_path / "parts.safetensors"), 0.0)):
+        task = TaggerTask(config(root).model_copy(update={"parts": parts}))
+        _, metrics = task.loss(ears, task.batch(range(4)), 0)
+        assert float(metrics["loss_instruments"]) == pytest.approx(expected, abs=0.3)
+        assert ("loss_steps" in metrics) == (parts is not None)
+    with pytest.raises(AudiogenError, match=r"none\.safetensors: missing"):
+        TaggerTask(config(root).model_copy(update={"parts": "none.safetensors"}))
+
+
 def test_it_learns_and_resumes_to_the_same_weights(root: Path, tmp_path: Path) -> None:
     told = config(root, max_steps=20, validate_every=20)
     whole = Trainer(told.trainer, TaggerTask(told), tmp_path / "a", {})
@@ -124,7 +160,7 @@ def test_calibration_trusts_a_judge_as_far_as_it_is_right(root: Path) -> None:
     with torch.no_grad():
         ears.style.bias.zero_()
         ears.style.bias[STYLES.index("folk")] = 1.0
-    assert calibrated(told, ears).temperatures["style"] == pytest.approx(0.25)
+    assert calibrated(told, ears).temperatures["style"] == pytest.approx(0.5)
 
 
 def test_excerpts_are_timed_from_the_beginning_of_the_track(root: Path) -> None:
