@@ -28,7 +28,7 @@ from audiogen.training.checkpoint import load_checkpoint, newest_checkpoint
 from audiogen.training.lm_trainer import LMTask, LMTrainingConfig
 from audiogen.training.machine import keep_freed_memory
 from audiogen.training.optimiser import MuonAdamW
-from audiogen.training.trainer import TrainerConfig
+from audiogen.training.task import TrainerConfig
 
 BATCH, SEGMENT = 6, 512
 LONGER = 4
