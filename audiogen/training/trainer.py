@@ -200,9 +200,9 @@ class Trainer:
             finally:
                 for item in pending:
                     item.cancel()
+                for tracker in self.accelerator.trackers:
+                    tracker.finish()
                 self._folder.unlock()
-        if self.config.trackers:
-            self.accelerator.end_training()
 
     def _load(self, loader: ThreadPoolExecutor, step: int) -> list[Future[Any]]:
         share, process = self._share, self.accelerator.process_index
