@@ -3,6 +3,7 @@
     python recipes/export_model.py codec runs/codec -o audiogen/models/mini
     python recipes/export_model.py lm runs/lm -o audiogen/models/mini --name mini
 
+The newest checkpoint is taken, or with `--best` the one of the lowest validation loss.
 The codec comes first: codes are prepared with the exported one, whose weights are rounded for storage.
 """
 
@@ -18,23 +19,24 @@ from audiogen.files import write_json
 from audiogen.interfaces import AudiogenError
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.storage import Storage
-from audiogen.training.checkpoint import load_checkpoint, newest_checkpoint
+from audiogen.training.checkpoint import best_checkpoint, load_checkpoint, newest_checkpoint
 from audiogen.training.progress import run_command
 
 
-def main(part: str, run: Path, output: Path, storage: Storage, name: str) -> None:
+def main(part: str, run: Path, output: Path, storage: Storage, name: str, best: bool = False) -> None:
     """Export `part` ("codec" or "lm") of `run` into the model folder `output`."""
-    newest = newest_checkpoint(run / "checkpoints")
-    if newest is None:
-        raise AudiogenError(f"{run}: no whole checkpoint in its folder checkpoints/")
-    parts, state = load_checkpoint(newest)
+    path = (best_checkpoint if best else newest_checkpoint)(run / "checkpoints")
+    if path is None:
+        wanted = "validated" if best else "whole"
+        raise AudiogenError(f"{run}: no {wanted} checkpoint in its folder checkpoints/")
+    parts, state = load_checkpoint(path)
     output.mkdir(parents=True, exist_ok=True)
     if part == "codec":
-        codec = SpectralCodec(SpectralCodecConfig.build(state["config"]["codec"], str(newest)))
+        codec = SpectralCodec(SpectralCodecConfig.build(state["config"]["codec"], str(path)))
         codec.load_state_dict(parts["ema"])
         codec.save(output / "codec", storage)
     else:
-        lm = MusicLM(MusicLMConfig.build(state["config"]["lm"], str(newest)))
+        lm = MusicLM(MusicLMConfig.build(state["config"]["lm"], str(path)))
         lm.load_state_dict(parts["ema"])
         lm.save(output / "lm", storage)
         beside = Path(state["config"]["codec"])
@@ -52,5 +54,6 @@ if __name__ == "__main__":
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--storage", choices=("float32", "float16", "int8"), default="int8")
     parser.add_argument("--name", default="mini")
+    parser.add_argument("--best", action="store_true", help="of the lowest validation loss, not the newest")
     told = parser.parse_args()
-    run_command(lambda: main(told.part, told.run, told.output, told.storage, told.name))
+    run_command(lambda: main(told.part, told.run, told.output, told.storage, told.name, told.best))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
@@ -37,12 +38,24 @@ def make_accelerator(config: TrainerConfig, run: str | Path) -> Accelerator:
     return made
 
 
+def flat(values: dict[str, Any], above: str = "") -> dict[str, str | float]:
+    """Nested settings under dotted names, as all trackers take them; lists and None as text."""
+    found: dict[str, str | float] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{above}{name}.")
+        else:
+            found[above + name] = value if isinstance(value, str | int | float) else str(value)
+    return found
+
+
 def _check_trackers(names: tuple[str, ...]) -> None:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known = sorted(LOGGER_TYPE_TO_CLASS)
+    installed = [kind.value for kind in get_available_trackers()]
     for name in names:
         if name not in known:
             raise AudiogenError(f"trainer.trackers: {name!r} is none of {', '.join(known)}")
-        if name not in get_available_trackers():
+        if name not in installed:
             raise AudiogenError(f"trainer.trackers: {name} is not installed; pip install {name}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import gc
-import json
 import math
 import signal
 import sys
@@ -34,7 +33,7 @@ from audiogen.training.interruption import Interruption, Terminated
 from audiogen.training.machine import keep_freed_memory, matrix_peak
 from audiogen.training.micro_batch import Share, is_out_of_memory
 from audiogen.training.optimiser import MuonAdamW, restore_state, state_tensors
-from audiogen.training.processes import make_accelerator
+from audiogen.training.processes import flat, make_accelerator
 from audiogen.training.run_folder import RunFolder
 from audiogen.training.sharded import alike, fill, gathered, part, reshard, whole
 from audiogen.training.task import Objective, Task, TrainerConfig, to_device
@@ -122,7 +121,7 @@ class Trainer:
                 self._share = self._share.at_most(state["micro_batch"])
         self._folder.forget_metrics_after(self.global_step)
         if self.config.trackers:
-            self.accelerator.init_trackers(self.run.name, json.loads(json.dumps(self._told, default=str)))
+            self.accelerator.init_trackers(self.run.name, flat(self._told))
 
     def save(self) -> None:
         """Write a checkpoint of this moment; all processes take part, the main one writes."""
@@ -201,9 +200,9 @@ class Trainer:
             finally:
                 for item in pending:
                     item.cancel()
+                for tracker in self.accelerator.trackers:
+                    tracker.finish()
                 self._folder.unlock()
-        if self.config.trackers:
-            self.accelerator.end_training()
 
     def _load(self, loader: ThreadPoolExecutor, step: int) -> list[Future[Any]]:
         share, process = self._share, self.accelerator.process_index
