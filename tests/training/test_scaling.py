@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from audiogen.interfaces import AudiogenError
 from audiogen.training.lm_trainer import LMTrainingConfig
-from audiogen.training.scaling import rates
+from audiogen.training.scaling import power_law, rates
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -32,3 +33,13 @@ def test_base_and_large_follow_it(name: str, billions: float) -> None:
     assert size / 1e9 == pytest.approx(billions, rel=0.01)
     for processes in (8, 64, 256):
         assert config.trainer.batch_size % processes == 0
+
+
+def test_a_power_law_is_found_again() -> None:
+    work = [1e12, 3e12, 1e13, 5e13]
+    law = power_law(work, [40.0 * x**-0.07 for x in work])
+    assert law.factor == pytest.approx(40.0) and law.exponent == pytest.approx(0.07)
+    assert law.at(1e15) == pytest.approx(40.0 * 1e15**-0.07)
+    for x, y in (([1.0], [1.0]), ([1.0, 1.0], [2.0, 3.0]), ([1.0, 2.0], [1.0, 0.0]), ([], [])):
+        with pytest.raises(AudiogenError, match="two or more points"):
+            power_law(x, y)
