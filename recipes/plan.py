@@ -22,8 +22,6 @@ from audiogen.training.planning import H200, Estimate, Layout, Machine
 from audiogen.training.progress import run_command
 from audiogen.training.scaling import rates
 
-WAYS = ((False, False), (False, True), (True, False), (True, True))  # spread, computed again
-
 
 def table(titles: str, rows: list[list[str]]) -> str:
     """A table in Markdown; `titles` with bars between them."""
@@ -61,7 +59,7 @@ def memory(found: Estimate, machine: Machine, gpus: list[int]) -> str:
     """Each way to spread the training, and whether it fits."""
     rows = []
     for processes in gpus:
-        for spread, again in WAYS if processes > 1 else WAYS[:2]:
+        for spread, again in planning.WAYS if processes > 1 else planning.WAYS[:2]:
             row = [str(processes), str(Layout(processes, 1, spread, again))]
             try:
                 share, held = planning.fitted(found, machine, processes, spread, again)
@@ -73,29 +71,6 @@ def memory(found: Estimate, machine: Machine, gpus: list[int]) -> str:
             rows.append([*row, f"{share.micro_batch} × {share.accumulation}", f"{exchanged / 1e9:.3g} GB an update"])
     titles = "processes|way|weights, GB|gradients|optimiser|EMA|activations|all|segments × turns|each sends"
     return table(titles, rows)
-
-
-def verdict(found: Estimate, machine: Machine, processes: int) -> str:
-    """Whether the configuration fits as it is written, and the mend."""
-    trainer = found.config.trainer
-    parts = processes * trainer.accumulation
-    if trainer.batch_size % parts:
-        return f"batch_size {trainer.batch_size} is no multiple of {parts}, processes × accumulation: change it"
-    again, micro = trainer.checkpoint_activations, trainer.batch_size // parts
-    held = found.memory(Layout(processes, micro, False, again), machine).total
-    said = f"as written, {micro} segments at once, {held / 1e9:.3g} of {machine.memory_bytes / 1e9:.3g} GB"
-    if held <= planning.USABLE * machine.memory_bytes:
-        return f"fits ({said})"
-    for spread, again in sorted(WAYS, key=lambda way: (way[1], way[0])):
-        if (again or not trainer.checkpoint_activations) and (processes > 1 or not spread):
-            try:
-                share, _ = planning.fitted(found, machine, processes, spread, again)
-            except AudiogenError:
-                continue
-            mend = [f"trainer.accumulation={share.accumulation}"]
-            mend += ["trainer.checkpoint_activations=true"] * again + ["FSDP2"] * spread
-            return f"DOES NOT FIT ({said}): {', '.join(mend)}"
-    return f"DOES NOT FIT ({said}), in no way: a smaller segment_frames or model"
 
 
 def times(found: Estimate, machine: Machine, gpus: list[int], told: argparse.Namespace) -> str:
@@ -161,7 +136,7 @@ def main(told: argparse.Namespace) -> None:
         rate, size = machine.operations_a_second / 1e12, machine.memory_bytes / 1e9
         print(f"## {machine.name}: {rate:.3g} TFLOP/s, {size:.3g} GB\n")
         for processes in gpus:
-            print(f"- {processes}: {verdict(found, machine, processes)}")
+            print(f"- {processes}: {planning.verdict(found, machine, processes)}")
         print(f"\n{memory(found, machine, gpus)}")
     print(f"## Time, H200 at {told.share:.0%} of the peak, {told.watts:g} W each, {told.passes:g} passes\n")
     print(times(found, H200, told.gpus, told))

@@ -28,6 +28,8 @@ from audiogen.training.micro_batch import Share
 from audiogen.training.optimiser import MuonAdamW
 
 BACKWARD = 2  # times the operations of the forward pass
+WAYS = ((False, False), (False, True), (True, False), (True, True))
+"""to spread by FSDP2 or not, to compute blocks again or not"""
 USABLE = 0.92
 """share of a processor's memory that tensors may fill; the rest is the libraries' and lost between blocks"""
 _CODE_BYTES = 2  # int16 on disk
@@ -268,3 +270,26 @@ def fitted(estimate: Estimate, machine: Machine, processes: int, spread: bool, a
             return share, memory
         share = share.smaller()
     raise AudiogenError(f"one segment takes {memory.total / 1e9:.3g} of {machine.memory_bytes / 1e9:.3g} GB")
+
+
+def verdict(estimate: Estimate, machine: Machine, processes: int) -> str:
+    """Whether the configuration fits as it is written, and the mend."""
+    trainer = estimate.config.trainer
+    parts = processes * trainer.accumulation
+    if trainer.batch_size % parts:
+        return f"batch_size {trainer.batch_size} is no multiple of {parts}, processes × accumulation: change it"
+    again, micro = trainer.checkpoint_activations, trainer.batch_size // parts
+    held = estimate.memory(Layout(processes, micro, False, again), machine).total
+    said = f"as written, {micro} segments at once, {held / 1e9:.3g} of {machine.memory_bytes / 1e9:.3g} GB"
+    if held <= USABLE * machine.memory_bytes:
+        return f"fits ({said})"
+    for spread, again in sorted(WAYS, key=lambda way: (way[1], way[0])):
+        if (again or not trainer.checkpoint_activations) and (processes > 1 or not spread):
+            try:
+                share, _ = fitted(estimate, machine, processes, spread, again)
+            except AudiogenError:
+                continue
+            mend = [f"trainer.accumulation={share.accumulation}"]
+            mend += ["trainer.checkpoint_activations=true"] * again + ["FSDP2"] * spread
+            return f"DOES NOT FIT ({said}): {', '.join(mend)}"
+    return f"DOES NOT FIT ({said}), in no way: a smaller segment_frames or model"

@@ -45,16 +45,16 @@ def test_the_plan_tells_all_and_what_cannot_be(capsys: pytest.CaptureFixture[str
 
 
 def test_the_mend_of_what_does_not_fit() -> None:
-    from audiogen.training.planning import H200, Layout, estimate
+    from audiogen.training.planning import H200, Layout, estimate, verdict
 
     found = estimate(LMTrainingConfig.read(RECIPES / "train_lm.toml", TINY))
     alone = found.memory(Layout(8, 1, False, False), H200).total
     small = H200._replace(memory_bytes=1.01 * alone / 0.92)
-    assert PLAN["verdict"](found, small, 8).endswith("GB): trainer.accumulation=8")
+    assert verdict(found, small, 8).endswith("GB): trainer.accumulation=8")
     less = found.memory(Layout(8, 1, False, True), H200).total
     again = H200._replace(memory_bytes=1.01 * less / 0.92)
-    assert "FSDP2" in PLAN["verdict"](found, again, 8) or "checkpoint" in PLAN["verdict"](found, again, 8)
-    assert PLAN["verdict"](found, H200._replace(memory_bytes=1e4), 8).endswith("a smaller segment_frames or model")
+    assert "FSDP2" in verdict(found, again, 8) or "checkpoint" in verdict(found, again, 8)
+    assert verdict(found, H200._replace(memory_bytes=1e4), 8).endswith("a smaller segment_frames or model")
 
 
 def test_against_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
