@@ -53,13 +53,12 @@ def measure(forward: Callable[[], Any], module: nn.Module) -> Cost:
     Weights are not counted as kept. An LSTM's operations are counted from its weights, since PyTorch's counter does
     not know them.
     """
-    weights = {part(weight).untyped_storage().data_ptr() for weight in module.parameters()}
+    weights = {_identity(weight) for weight in module.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = part(tensor).untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if _identity(tensor) not in weights:
+            kept[_identity(tensor)] = part(tensor).untyped_storage().nbytes()
         return tensor
 
     counter = FlopCounterMode(display=False, custom_mapping=_RECURRENT)
@@ -72,6 +71,11 @@ def measure(forward: Callable[[], Any], module: nn.Module) -> Cost:
 def _bytes(tensor: Tensor) -> int:
     own = part(tensor)
     return own.numel() * own.element_size()
+
+
+def _identity(tensor: Tensor) -> int:
+    """Of the memory that holds it; of tensors that are only imagined too."""
+    return part(tensor).untyped_storage()._cdata
 
 
 def _readable(count: int) -> str:

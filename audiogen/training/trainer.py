@@ -30,7 +30,7 @@ from audiogen.interfaces import AudiogenError
 from audiogen.training.checkpoint import FORMAT, Best, load_checkpoint, newest_checkpoint, save_checkpoint
 from audiogen.training.cost import Cost, Memory, measure, standing
 from audiogen.training.interruption import Interruption, Terminated
-from audiogen.training.machine import keep_freed_memory, matrix_peak
+from audiogen.training.machine import keep_freed_memory, matrix_peak, most_memory
 from audiogen.training.micro_batch import Share, is_out_of_memory
 from audiogen.training.optimiser import MuonAdamW, restore_state, state_tensors
 from audiogen.training.processes import flat, make_accelerator
@@ -358,7 +358,10 @@ class Trainer:
         peak = matrix_peak(self.accelerator.device, dtype) * self._processes
         done = 3 * cost.operations * self.config.batch_size / took  # backward takes twice what forward does
         pace = self.config.batch_size * self.task.frames / took
-        return {"frames_a_second": pace, "data_share": waited / took, "peak_share": done / peak}
+        return {
+            "frames_a_second": pace, "data_share": waited / took, "peak_share": done / peak,
+            "operations_a_second": done, "memory_bytes": most_memory(self.accelerator.device),
+        }  # fmt: skip
 
     def _is_best(self, loss: float | None) -> bool:
         """Whether this validation is the best so far, as the main process has it."""

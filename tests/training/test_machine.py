@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from audiogen.training.machine import keep_freed_memory
+from audiogen.training.machine import keep_freed_memory, most_memory
 
 
 def test_it_may_be_called_again_and_does_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +21,11 @@ def test_it_may_be_called_again_and_does_nothing_elsewhere(monkeypatch: pytest.M
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("asked for a library of another system"))
     keep_freed_memory()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell in another way")
+def test_the_most_memory_is_what_the_system_saw() -> None:
+    held = torch.ones(2**24)
+    told = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()
+    assert told[1] == "kB" and most_memory(torch.device("cpu")) == pytest.approx(1024 * int(told[0]), rel=0.02)
+    assert most_memory(torch.device("cpu")) > held.nbytes

@@ -194,6 +194,8 @@ def test_metrics_are_a_line_a_step_also_after_a_kill(tmp_path: Path) -> None:
         "frames_a_second",
         "data_share",
         "peak_share",
+        "operations_a_second",
+        "memory_bytes",
     } <= lines[0].keys()
     assert [line["global_step"] for line in lines if "validation_loss" in line] == [2, 4, 6]
 
