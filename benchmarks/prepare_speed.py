@@ -77,7 +77,8 @@ def measure(manifest: Path, root: Path, codec: Path, minutes: float, jobs: int) 
     late = max((held for when, held in memory.read if when >= first + third), default=0)
     report = Report(f"preparing codes of {seconds / 60:.0f} minutes of music, {jobs} processes")
     report.add("× real time", seconds / took, f"{took:.0f} s, processes started", at_least=50, form="{:.0f}")
-    report.add("peak memory of the second half, of the first's", late / max(early, 1), at_most=1.1)
+    grown = late / early if early and late else float("nan")  # too short to tell
+    report.add("peak memory of the second half, of the first's", grown, at_most=1.1)
     report.add("peak memory of all processes, GiB", max(early, late) / 2**30)
     return report
 

@@ -45,6 +45,19 @@ def test_steps_are_forward_for_every_grouping(heads: tuple[int, int]) -> None:
     steps_are_forward(model, *given(model, 17, batch=3))
 
 
+@pytest.mark.parametrize("stretch", [1, 4, 7])
+def test_attention_in_stretches_is_attention_at_once(stretch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = language_model().train().requires_grad_(True)
+    found = []
+    for rows in (1000, stretch):
+        monkeypatch.setattr("audiogen.lm.transformer._STRETCH", rows)
+        logits = model(*given(model, 40))  # the window is 8
+        gradients = torch.autograd.grad(logits.square().mean(), [model.codes.weight, *model.trunk.parameters()])
+        found.append([logits, *gradients])
+    for whole, cut in zip(*found, strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-4)
+
+
 @torch.inference_mode()
 def test_the_window_ends_and_the_prefix_stays() -> None:
     shallow = LM.transformer.model_copy(update={"depth": 1})
