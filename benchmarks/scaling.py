@@ -70,12 +70,17 @@ def train(config: LMTrainingConfig, run: Path) -> dict[str, Any]:
     update = median(line["operations_a_second"] / line["frames_a_second"] for line in lines)
     update *= config.trainer.batch_size * config.segment_frames
     scores, normaliser = extremes(task)
+    found: dict[str, Any] = {name: lines[-1].get(f"validation_{name}") for name in ("loss", "bits_a_second")}
+    if found["loss"] is None:  # interrupted in the last validation
+        task.module.load_state_dict(trainer.ema)
+        with torch.no_grad():
+            found = task.validate(task.module.eval())
     return {
         "width": config.lm.dim, "depth": config.lm.transformer.depth, "lr": config.trainer.lr,
         "matrix_pace": config.trainer.matrix_pace,
         "parameters": sum(weight.numel() for weight in task.module.parameters()),
         "operations": update * config.trainer.max_steps,
-        "loss": lines[-1]["validation_loss"], "bits_a_second": lines[-1]["validation_bits_a_second"],
+        "loss": found["loss"], "bits_a_second": found["bits_a_second"],
         "largest_gradient": max(line["grad_norm"] for line in lines[len(lines) // 10 :]),
         "largest_score": scores, "normaliser": normaliser,
         "curve": [(line["global_step"] * update, line["loss"]) for line in lines],
