@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track as progress
 
@@ -22,7 +23,15 @@ from audiogen.style.ears import Ears
 from audiogen.style.tagger import SHIPPED, Tagger
 from audiogen.training.machine import keep_freed_memory
 from audiogen.training.progress import run_command, show
-from audiogen.training.tagger_trainer import SHOWN, TaggerTask, TaggerTrainingConfig, calibrated, recordings, tagged
+from audiogen.training.tagger_trainer import (
+    SHOWN,
+    TaggerTask,
+    TaggerTrainingConfig,
+    calibrated,
+    recordings,
+    tagged,
+    windowed,
+)
 from audiogen.training.trainer import Trainer
 
 
@@ -38,18 +47,20 @@ def listen(config: TaggerTrainingConfig) -> None:
 
 
 def report(config: TaggerTrainingConfig, tagger: Tagger, run: Path) -> None:
-    """Figures for the held-out splits, as recorded and through the codec, to `run/report.json`; a line for each."""
+    """Figures for the held-out splits to `run/report.json`, and a line for each: whole tracks, excerpts through the
+    codec, and every window of 10.24 s by itself. Confusion matrices beside it."""
     tracks = read_manifest(config.manifest)
-    told = {"tagger": tagger.fingerprint, "temperatures": tagger.temperatures}
+    told: dict[str, Any] = {"tagger": tagger.fingerprint, "temperatures": tagger.temperatures}
     for split in ("validation", "test"):
         pairs = recordings(config, [track for track in tracks if track.split == split])
-        for version, some in zip(("as recorded", "through the codec"), zip(*pairs, strict=True), strict=False):
-            tags = tagged(tagger, list(some))
+        own, coded = ([pair[version] for pair in pairs] for version in (0, 1))
+        for version, some in (("whole", own), ("codec", coded), ("windows", windowed(own))):
+            tags = tagged(tagger, some)
             labels = [recording.track for recording in some]
-            scores = score_tags(tags, labels)
-            told[f"{split}, {version}"] = scores | {"confusion": confusion(tags, labels).tolist()}
+            scores, counts = score_tags(tags, labels), confusion(tags, labels)
+            told[f"{split}, {version}"] = scores | {"confusion": counts.tolist()}
             print(f"{split}, {version}: " + "  ".join(f"{name} {scores[name]:.3f}" for name in SHOWN))
-            confusion_figure(confusion(tags, labels), run / f"confusion-{split}-{version.split()[-1]}.png")
+            confusion_figure(counts, run / f"confusion-{split}-{version}.png")
     write_json(run / "report.json", told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,17 @@ def tagged(tagger: Tagger, some: list[Recording]) -> list[Tags]:
     return found
 
 
+def windowed(some: Iterable[Recording]) -> list[Recording]:
+    """Every window of 10.24 s of each, as a recording of its own."""
+    cut = []
+    for recording in some:
+        starts, frames = windows(recording.heard.frames)
+        for start in starts:
+            seconds = recording.start_seconds + start / SEMITONE_RATE
+            cut.append(replace(recording, heard=recording.heard.cut(start, frames), start_seconds=seconds))
+    return cut
+
+
 def answers(track: Track, change: Change) -> dict[str, np.ndarray]:
     """What is right for a track so changed; -1, or zeros, where the track does not tell."""
     key = -1
@@ -249,10 +261,7 @@ def calibrated(config: TaggerTrainingConfig, ears: Ears) -> Tagger:
     plain, found = Tagger(ears, {}), []
     for pair in recordings(config, tracks):
         right = answers(pair[0].track, UNCHANGED)
-        for recording in pair:
-            starts, frames = windows(recording.heard.frames)
-            for start in starts:
-                found.append((plain.tag(recording.heard.cut(start, frames), recording.loudest_db), right))
+        found += [(plain.tag(one.heard, one.loudest_db), right) for one in windowed(pair)]
     return Tagger(ears, {name: _temperature(name, found) for name in CALIBRATED})
 
 

@@ -36,10 +36,10 @@ def test_from_music_to_a_tagger_with_its_report(tmp_path: Path, capsys: pytest.C
     assert made.ears.config == tiny.EARS
     report = read_json(tmp_path / "run" / "report.json")
     assert report["tagger"] == made.fingerprint
-    assert report["test, as recorded"]["recordings"] == 1
-    assert 0 <= report["validation, through the codec"]["key"] <= 1
-    assert (tmp_path / "run" / "confusion-test-recorded.png").is_file()
-    assert "test, through the codec: style " in capsys.readouterr().out
+    assert report["test, whole"]["recordings"] == 1
+    assert 0 <= report["validation, codec"]["key"] <= 1
+    assert (tmp_path / "run" / "confusion-test-windows.png").is_file()
+    assert "test, codec: style " in capsys.readouterr().out
 
 
 def test_a_missing_folder_is_told_before_work_starts(tmp_path: Path) -> None:
