@@ -1,9 +1,8 @@
 """Several takes of one request: the same score played with other seeds, each scored, all kept or the best.
 
-A score ranks the takes of one request and is no absolute truth. The estimators err on recordings too: on real renders
-librosa's tempo was right on 16 of 16 pieces when octaves and 3:2 were allowed, the key on 10 of 16, the judge of style
-on 46 of 50 excerpts, and on 43 of the 50 through the codec. What the words ask beyond tempo, key and style is not heard
-at all.
+A score ranks the takes of one request and is no absolute truth. Tempo, key and style are what the tagger hears
+(`audiogen.style.tagger`), and it errs on recordings too: `docs/tagging.md` tells how often. What the words ask beyond
+them is not heard at all.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class TakeScore:
     @property
     def obeyed(self) -> dict[str, float]:
         """Marks 0…1 for what was asked: tempo met within 4 %, octaves allowed, or not; the closeness of the key;
-        the judge's probability of the style."""
+        the tagger's probability of the style."""
         marks = {}
         if self.asked.tempo_bpm is not None:
             marks["tempo"] = float(tempo_met(self.asked.tempo_bpm, self.measured.tempo_bpm))
