@@ -29,7 +29,7 @@ MARKS: dict[str, str] = {
     "key_closeness": "key, by the marks of MIREX",
     "metre": "beats a bar",
     "style": "style",
-    "moods": "moods heard, share",
+    "moods": "moods among the three likeliest, share",
     "instruments": "instruments heard, share",
     "absent": "instruments left out, share",
     "energy": "energy, 1 less the distance",
@@ -44,6 +44,7 @@ ENDED_DB = -12.0
 """level of the last quarter of a second over that of the whole clip, at most, for it to have ended"""
 ENDING_FROM_SECONDS = 20.0
 _FORM_KEY_SECONDS = 60.0
+_LIKELIEST_MOODS = 3  # the tagger is seldom sure of a mood
 
 
 def measure_clip(path: str | Path, tagger: Tagger) -> tuple[dict[str, Any], np.ndarray]:
@@ -94,11 +95,11 @@ def marks(asked: Asked, measured: dict[str, Any]) -> dict[str, float]:
         found["metre"] = float(tags["beats_per_bar"]["heard"] == asked.beats_per_bar)
     if asked.style is not None:
         found["style"] = float(next(iter(tags["style"])) == asked.style)
-    for name, wanted_names, present in (
-        ("moods", asked.moods, True), ("instruments", asked.instruments, True), ("absent", asked.absent, False),
-    ):  # fmt: skip
-        chances = tags["moods" if name == "moods" else "instruments"]
+    if asked.moods:
+        found["moods"] = float(np.mean([name in list(tags["moods"])[:_LIKELIEST_MOODS] for name in asked.moods]))
+    for name, wanted_names, present in (("instruments", asked.instruments, True), ("absent", asked.absent, False)):
         if wanted_names:
+            chances = tags["instruments"]
             found[name] = float(np.mean([(chances[each] >= LIKELY) == present for each in wanted_names]))
     if asked.energy is not None:
         mean = float(np.mean([value for _, value in tags["energy"]]))

@@ -14,7 +14,7 @@ from audiogen.interfaces import INSTRUMENTS, MOODS, STYLES, Attributes, Chord, K
 def measured(**changes: Any) -> dict[str, Any]:
     tags = {
         "style": {"jazz": 0.9} | {name: 0.01 for name in STYLES if name != "jazz"},
-        "moods": dict.fromkeys(MOODS, 0.1) | {"calm": 0.8},
+        "moods": {"calm": 0.4} | {name: 0.1 for name in MOODS if name not in ("calm", "sad")} | {"sad": 0.01},
         "instruments": dict.fromkeys(INSTRUMENTS, 0.1) | {"piano": 0.9, "drums": 0.7},
         "tempo_bpm": {"heard": 60.4, "sure": 0.9},
         "key": {"heard": "A minor", "sure": 0.8},
