@@ -114,7 +114,7 @@ def against(found: Estimate, run: Path, machine: Machine) -> str:
     if "operations_a_second" in told[-1]:
         said = median(line["operations_a_second"] / line["frames_a_second"] for line in told)
         most = max(line["memory_bytes"] for line in told)
-        rows.append(["GFLOP a frame as computed", f"{counted / 1e9:.5g}", f"{said / 1e9:.5g}"])
+        rows.append(["GFLOP a frame (estimate: of all pairs)", f"{counted / 1e9:.5g}", f"{said / 1e9:.5g}"])
         rows.append(["memory, GB (on a CPU with the libraries', about 1)", f"{held / 1e9:.3g}", f"{most / 1e9:.3g}"])
     return table(f"{run}|estimate|measured", rows)
 
