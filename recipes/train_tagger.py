@@ -69,7 +69,7 @@ def main(config: TaggerTrainingConfig, run: Path, output: Path) -> None:
     if not output.parent.is_dir():
         raise AudiogenError(f"{output}: the folder {output.parent} does not exist; create it first")
     listen(config)
-    trainer = Trainer(config.trainer, TaggerTask(config), run, config.model_dump(mode="json"))
+    trainer = Trainer(TaggerTask(config), run, config)
     show(trainer, ("loss", "loss_style", "loss_instruments", "loss_key", "loss_tempo"))
     if not trainer.accelerator.is_main_process:
         return

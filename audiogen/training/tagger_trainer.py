@@ -138,7 +138,7 @@ class TaggerTask:
             "playing": playing(recording, start, frames, ratio),
         }
 
-    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+    def loss(self, module: nn.Module, batch: Any, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         opinions = module(batch["mel"].flatten(0, 1), batch["semitones"].flatten(0, 1))
         count = self.config.windows
 

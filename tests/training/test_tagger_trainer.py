@@ -117,14 +117,14 @@ def test_known_parts_are_what_is_asked_of_the_windows(root: Path, tmp_path: Path
 
 def test_it_learns_and_resumes_to_the_same_weights(root: Path, tmp_path: Path) -> None:
     told = config(root, max_steps=20, validate_every=20)
-    whole = Trainer(told.trainer, TaggerTask(told), tmp_path / "a", {})
+    whole = Trainer(TaggerTask(told), tmp_path / "a", told)
     losses = [report.metrics["loss"] for report in whole.steps()]
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
-    first = Trainer(told.trainer, TaggerTask(told), tmp_path / "b", {})
+    first = Trainer(TaggerTask(told), tmp_path / "b", told)
     for report in first.steps():
         if report.global_step == 7:
             break
-    second = Trainer(told.trainer, TaggerTask(told), tmp_path / "b", {})
+    second = Trainer(TaggerTask(told), tmp_path / "b", told)
     assert second.global_step == 7
     *_, last = second.steps()
     assert {"validation_style", "validation_codec_key", "validation_instruments_map"} <= set(last.metrics)
