@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from report import CODEC, STARTER, Report, two_cores
+from report import CODEC, STARTER, Report, plain_errors, two_cores
 
 from audiogen.data.manifest import Track, read_manifest
 from audiogen.data.prepare import prepare_codes
-from audiogen.interfaces import AudiogenError
 
 
 class Memory(threading.Thread):
@@ -93,11 +92,8 @@ def main(
 ) -> None:
     """Print the table."""
     two_cores()
-    try:
+    with plain_errors():
         report = measure(manifest, root or manifest.parent, codec, minutes, jobs)
-    except AudiogenError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     report.finish(json)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from report import CODEC, ROOT, STARTER, Report, two_cores
+from report import CODEC, ROOT, STARTER, Report, plain_errors, two_cores
 from torch import Tensor, nn
 
 from audiogen.data.manifest import Track, read_manifest
@@ -166,13 +166,10 @@ def main(
     two_cores()
     torch.set_num_threads(2)
     keep_freed_memory()
-    try:
+    with plain_errors():
         if len(paths) != 2:
             raise AudiogenError(f"{len(paths)} folders given, two are compared: a run or a model folder each")
         report = compare(paths, manifest, codes, codec, frames, repeats)
-    except AudiogenError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     report.finish(json)
 
 

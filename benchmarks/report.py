@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audiogen import __version__
 from audiogen.files import write_json
+from audiogen.interfaces import AudiogenError
 
 ROOT = Path(__file__).resolve().parents[1]
 AUDIOGEN = str(Path(sys.executable).with_name("audiogen"))  # the installed command
@@ -28,6 +30,18 @@ def two_cores() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "2"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """A user's mistake is one line and exit code 1."""
+    import typer
+
+    try:
+        yield
+    except AudiogenError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def machine() -> dict[str, Any]:

@@ -18,11 +18,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from report import CODEC, ROOT, STARTER, Report, two_cores
+from report import CODEC, ROOT, STARTER, Report, plain_errors, two_cores
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiogen.interfaces import AudiogenError
 from audiogen.training.lm_trainer import LMTask, LMTrainingConfig
 from audiogen.training.machine import matrix_peak
 from audiogen.training.trainer import Trainer
@@ -167,11 +166,8 @@ def main(
     """Print the table."""
     two_cores()
     torch.set_num_threads(threads)
-    try:
+    with plain_errors():
         report = compare(settings(manifest, codes, codec, override or []), rounds)
-    except AudiogenError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
     report.finish(json)
 
 

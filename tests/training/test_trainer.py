@@ -10,18 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from laws import resumed_is_uninterrupted, same_training
-from torch import Tensor, nn
+from torch import Tensor
 
-from audiogen.config import Config
 from audiogen.interfaces import AudiogenError
 from audiogen.training.checkpoint import Best, best_checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
 from audiogen.training.interruption import Terminated
 from audiogen.training.task import TrainerConfig
-from audiogen.training.trainer import Trainer
+from tests.training.toy import Toy, trainer, weights
 
 
 @pytest.fixture(autouse=True)
@@ -30,85 +28,6 @@ def _interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-class Module(nn.Module):
-    seen: Tensor
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 1))
-        self.register_buffer("seen", torch.zeros(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            self.seen.lerp_(x.mean(0), 0.1)
-        return self.layers(x + self.seen)
-
-
-class Toy:
-    """Learns the sum of four numbers. `hooks` are called with the step, inside the loss, after forward."""
-
-    heads = ("layers.3",)
-    samples, frames = 1000, 1
-
-    def __init__(self, dropout: float = 0.3) -> None:
-        torch.manual_seed(0)
-        self.module: nn.Module = Module(dropout)
-        self.blocks = (self.module.layers[0], self.module.layers[3])  # type: ignore[index, union-attr]
-        self.asked: list[int] = []
-        self.hooks: list[Any] = []
-        self.validating: list[Any] = []
-
-    def batch(self, positions: range) -> Tensor:
-        self.asked += positions
-        return torch.from_numpy(np.stack([np.random.default_rng(p).normal(size=4) for p in positions])).float()
-
-    def weight(self, batch: Tensor) -> float:
-        return float(len(batch))
-
-    def names(self, positions: range) -> list[str]:
-        return [f"{position}.wav" for position in positions]
-
-    def loss(self, module: nn.Module, batch: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = (module(batch)[:, 0] - batch.sum(1)).square().mean()
-        for hook in self.hooks:
-            loss = hook(loss, step)
-        return loss, {"largest": batch.abs().max()}
-
-    def validate(self, module: nn.Module) -> dict[str, float]:
-        assert not module.training
-        for hook in self.validating:
-            hook(module)
-        return {"loss": 1.0}
-
-    def write_samples(self, module: nn.Module, folder: Path) -> None: ...
-
-    def fingerprint(self) -> dict[str, str]:
-        return {"manifest": "abc"}
-
-
-def settings(**changes: Any) -> TrainerConfig:
-    values: dict[str, Any] = {
-        "max_steps": 6, "batch_size": 4, "lr": 1e-2, "warmup_steps": 2, "mixed_precision": "no", "threads": 1,
-        "checkpoint_every_seconds": 0.0, "validate_every": 2,
-    }  # fmt: skip
-    return TrainerConfig.model_validate(values | changes)
-
-
-class ToyConfig(Config):
-    trainer: TrainerConfig
-
-
-def trainer(run: Path, task: Toy | None = None, **changes: Any) -> Trainer:
-    return Trainer(task or Toy(), run, ToyConfig(trainer=settings(**changes)))
-
-
-def weights(made: Trainer) -> Tensor:
-    return torch.cat([value.detach().flatten() for value in made.task.module.parameters()])
-
-
-# --- resume -----------------------------------------------------------------------------------------------------------
 
 
 def test_killed_and_resumed_is_uninterrupted(tmp_path: Path) -> None:
@@ -293,48 +212,6 @@ def test_the_best_is_kept(tmp_path: Path) -> None:
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def test_out_of_memory_halves_the_micro_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def make(run: Path, **changes: Any) -> Trainer:
-        task = Toy(dropout=0.0)
-
-        def full(loss: Tensor, step: int) -> Tensor:
-            if step >= 2 and task.module.layers[0].held > 2:  # type: ignore[index, union-attr, operator]
-                torch.empty(2**50)
-            return loss
-
-        def remember(module: nn.Module, inputs: tuple[Tensor]) -> None:
-            module.held = len(inputs[0])  # type: ignore[assignment]
-
-        task.module.layers[0].register_forward_pre_hook(remember)  # type: ignore[index, union-attr]
-        task.hooks.append(full)
-        return trainer(run, task, batch_size=8, **changes)
-
-    made = make(tmp_path / "a")
-    assert [report.global_step for report in made.steps()] == [1, 2, 3, 4, 5, 6]
-    said = capsys.readouterr().err
-    assert "step 2: out of memory with micro-batches of 8; from here on 4, accumulation 2\n" in said
-    assert "step 2: out of memory with micro-batches of 4; from here on 2, accumulation 4\n" in said
-    assert said.startswith("memory of one process, about ") and made.memory.activations > 0
-    assert sorted(set(made.task.asked)) == list(range(7 * 8))  # type: ignore[attr-defined]
-    for report in make(tmp_path / "b").steps():
-        if report.global_step == 4:
-            break
-    capsys.readouterr()
-    for _ in make(tmp_path / "b").steps():
-        pass
-    assert "out of memory" not in capsys.readouterr().err  # what was found is remembered
-    same_training(tmp_path / "a", tmp_path / "b")
-
-
-def test_what_cannot_fit_is_said(tmp_path: Path) -> None:
-    task = Toy()
-    task.hooks.append(lambda loss, step: torch.empty(2**50) if step == 1 else loss)
-    with pytest.raises(AudiogenError, match=r"not even one segment.*checkpoint_activations"):
-        for _ in trainer(tmp_path, task).steps():
-            pass
-    assert trainer(tmp_path).global_step == 1
-
-
 def test_activations_computed_again_are_the_same_training(tmp_path: Path) -> None:
     runs = [tmp_path / "kept", tmp_path / "again"]
     for run, again in zip(runs, (False, True), strict=True):
@@ -395,41 +272,6 @@ def test_validation_sees_the_averaged_weights_and_training_goes_on_from_its_own(
             assert torch.equal(seen[0], made.ema["layers.0.weight"])
             assert not torch.equal(seen[0], task.module.state_dict()["layers.0.weight"])
             break
-
-
-@pytest.mark.parametrize("spoil", [lambda loss: loss * math.nan, lambda loss: loss * 1e38 * 1e38])
-def test_a_bad_loss_is_skipped_and_spoils_nothing(
-    spoil: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    task = Toy()
-    task.hooks.append(lambda loss, step: spoil(loss) if step in (1, 3) else loss)
-    made = trainer(tmp_path, task)
-    for report in made.steps():
-        if report.global_step == 1:
-            before = [weights(made), made.ema["seen"].clone(), task.module.seen.clone()]  # type: ignore[operator]
-        if report.global_step == 2:
-            after = [weights(made), made.ema["seen"], task.module.seen]
-            assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))  # type: ignore[arg-type]
-    assert made.skipped == 2 and trainer(tmp_path).skipped == 2 and bool(weights(made).isfinite().all())
-    assert "step 1: the loss is" in (said := capsys.readouterr().err) and "skipped, 2 so far" in said
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line.get("skipped", 0) for line in lines] == [0, 1, 1, 2, 2, 2]
-    assert "loss" not in lines[1] and "loss" in lines[2]
-
-
-def test_a_loss_that_stays_bad_stops_the_run_and_names_the_batch(tmp_path: Path) -> None:
-    def make(most: int) -> Trainer:
-        task = Toy()
-        task.hooks.append(lambda loss, step: loss * math.nan if step in (2, 3, 4) else loss)
-        return trainer(tmp_path, task, most_bad_losses=most)
-
-    for _ in range(2):  # also when it is resumed
-        told = r"step 4: the loss is nan.* 3 times in a row.* positions 16 to 19, 16.wav, 17.wav, 18.wav, 19.wav.*"
-        with pytest.raises(AudiogenError, match=told + "most_bad_losses=12"):
-            for _ in make(2).steps():
-                pass
-    assert make(12).global_step == 4
-    assert [report.global_step for report in make(12).steps()] == [5, 6]
 
 
 def test_the_error_of_a_batch_reaches_the_caller(tmp_path: Path) -> None:
