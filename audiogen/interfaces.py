@@ -161,7 +161,8 @@ class Score:
     """What happens when, in seconds: made by the planner, or read from a track's labels.
 
     `beats_seconds` `[N]` ascending, `downbeats_seconds` `[M]` ascending; `chords` and `sections` hold from their start
-    until the next; `energy` is piecewise linear through (seconds, 0…1). Empty means: unknown, that lane is absent.
+    until the next; `energy` is piecewise linear through (seconds, 0…1); `parts` says which instruments play from then
+    until the next. Empty means: unknown, that lane is absent.
     """
 
     seconds: float
@@ -170,6 +171,7 @@ class Score:
     chords: tuple[Chord, ...] = ()
     sections: tuple[tuple[float, str], ...] = ()
     energy: tuple[tuple[float, float], ...] = ()
+    parts: tuple[tuple[float, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

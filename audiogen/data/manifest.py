@@ -63,6 +63,8 @@ class Track(Config):
     chords: tuple[tuple[Seconds, str], ...] = ()
     sections: tuple[tuple[Seconds, str], ...] = ()
     energy: tuple[tuple[Seconds, Annotated[FiniteFloat, Field(ge=0, le=1)]], ...] = ()
+    parts: tuple[tuple[Seconds, tuple[Text, ...]], ...] = ()
+    """which of `instruments` play from then until the next"""
 
     @field_validator("chords")
     @classmethod
@@ -80,8 +82,16 @@ class Track(Config):
         return sections
 
     @model_validator(mode="after")
+    def _only_its_instruments(self) -> Track:
+        for start_seconds, names in self.parts:
+            for name in names:
+                if name not in self.instruments:
+                    raise ValueError(f"parts: {name!r} at {start_seconds} s is not among the track's instruments")
+        return self
+
+    @model_validator(mode="after")
     def _times_in_order(self) -> Track:
-        for name in ("beats_seconds", "downbeats_seconds", "chords", "sections", "energy"):
+        for name in ("beats_seconds", "downbeats_seconds", "chords", "sections", "energy", "parts"):
             times = [item[0] if isinstance(item, tuple) else item for item in getattr(self, name)]
             for earlier, later in pairwise(times):
                 if later <= earlier:
@@ -103,6 +113,7 @@ class Track(Config):
             chords=tuple(Chord.parse(start_seconds, symbol) for start_seconds, symbol in self.chords),
             sections=self.sections,
             energy=self.energy,
+            parts=self.parts,
         )
 
     def attributes(self) -> Attributes:

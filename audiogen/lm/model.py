@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiogen.config import Config
 from audiogen.interfaces import Condition
@@ -108,6 +109,9 @@ class MusicLM(nn.Module):
         """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
         config, tensors = load_weights(folder, "music_lm")
         model = cls(MusicLMConfig.build(config, f"{folder}/config.json"))
+        told = tensors.get("lanes_in.0.weight")
+        if told is not None and told.ndim == 2 and told.shape[1] < NUM_LANES:  # made before there were so many
+            tensors["lanes_in.0.weight"] = F.pad(told, (0, NUM_LANES - told.shape[1]))
         fill_module(model, tensors, folder)
         return model.eval().requires_grad_(False)
 

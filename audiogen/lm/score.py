@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from audiogen.interfaces import SECTIONS, Score
+from audiogen.interfaces import INSTRUMENTS, SECTIONS, Score
 
 GROUPS: dict[str, slice] = {
     "beat": slice(0, 3),  # sin, cos of the beat phase, present
@@ -13,8 +13,9 @@ GROUPS: dict[str, slice] = {
     "section": slice(31, 41),  # one-hot, seconds to its end (0…1 for 0…8 s), present
     "energy": slice(41, 43),  # value, present
     "time": slice(43, 48),  # elapsed and remaining: linear to 10 s, logarithmic; present
+    "parts": slice(48, 78),  # which instruments play, present
 }
-NUM_LANES = 48
+NUM_LANES = 78
 
 
 def lanes(score: Score, start_frame: int, frames: int, frame_rate: float) -> np.ndarray:
@@ -52,6 +53,13 @@ def lanes(score: Score, start_frame: int, frames: int, frame_rate: float) -> np.
     if score.energy:
         points, values = zip(*score.energy, strict=True)
         out[:, GROUPS["energy"]] = np.stack([np.interp(seconds, points, values), np.ones(frames)], 1)
+    if score.parts:
+        group = out[:, GROUPS["parts"]]
+        starts = np.array([start for start, _ in score.parts])
+        held = np.clip(np.searchsorted(starts, seconds, side="right") - 1, 0, None)
+        playing = np.array([[name in names for name in INSTRUMENTS] for _, names in score.parts], np.float32)
+        group[:, :-1] = playing[held]
+        group[:, -1] = 1
     remaining = np.maximum(score.seconds - seconds, 0)
     out[:, GROUPS["time"]] = np.stack(
         [

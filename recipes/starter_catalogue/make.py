@@ -27,6 +27,7 @@ from audiogen.files import sha256_file, write_text
 from audiogen.interfaces import AudiogenError, Chord, Key
 
 from .compose import compose, outline
+from .form import PHRASE_BARS
 from .model import Piece
 from .render import SAMPLE_RATE, SOUNDFONT, check_tools, is_rendered, render
 
@@ -74,6 +75,7 @@ def labels(piece: Piece, seed: int, path: Path, sha256: str) -> Track:
         chords=tuple((c.start * beat, Chord(0.0, c.root, c.quality).symbol) for c in piece.chords),
         sections=tuple((section.start * bar, section.label) for section in piece.sections),
         energy=tuple(energy),
+        parts=tuple((start * beat, names) for start, names in piece.playing(PHRASE_BARS)),
     )
 
 

@@ -215,6 +215,24 @@ class Piece:
     def instruments(self) -> tuple[str, ...]:
         return tuple(sorted({part.patch.instrument for part in self.parts}))
 
+    def playing(self, phrase_bars: int) -> list[tuple[float, tuple[str, ...]]]:
+        """Which instruments play from a beat until the next one named: those with notes that begin in the phrase, a
+        sixteenth early or later."""
+        found: list[tuple[float, tuple[str, ...]]] = []
+        for section in self.sections:
+            for first in range(section.start, section.start + section.bars, phrase_bars):
+                start = float(first * self.beats_per_bar)
+                last = min(first + phrase_bars, section.start + section.bars)
+                end = float(last * self.beats_per_bar)
+                playing = {
+                    part.patch.instrument
+                    for part in self.parts
+                    if any(start - 0.25 <= note.start < end - 0.25 for note in part.notes)
+                }
+                if not found or tuple(sorted(playing)) != found[-1][1]:
+                    found.append((start, tuple(sorted(playing))))
+        return found
+
     @property
     def seconds(self) -> float:
         """Length of the audio: the last bar's end and the ring-out."""
