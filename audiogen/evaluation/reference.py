@@ -73,6 +73,7 @@ def excerpt(score: Score, start: float, seconds: float) -> Score:
 
     chords = [score.chords[i] for i in held([chord.start_seconds for chord in score.chords])]
     sections = [score.sections[i] for i in held([at for at, _ in score.sections])]
+    parts = [score.parts[i] for i in held([at for at, _ in score.parts])]
     energy: tuple[tuple[float, float], ...] = ()
     if score.energy:
         at, values = np.array(score.energy).T
@@ -85,4 +86,5 @@ def excerpt(score: Score, start: float, seconds: float) -> Score:
         tuple(Chord(max(0.0, chord.start_seconds - start), chord.root, chord.quality) for chord in chords),
         tuple((max(0.0, at - start), label) for at, label in sections),
         energy,
+        tuple((max(0.0, at - start), names) for at, names in parts),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from itertools import chain, groupby
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +87,7 @@ class StyleHabits(Config):
     moods: dict[str, int] = Field(default_factory=dict)
     instruments: dict[str, int] = Field(default_factory=dict)
     bands: dict[str, int] = Field(default_factory=dict)  # instruments heard together, joined by ", "
+    playing: dict[str, dict[str, float]] = Field(default_factory=dict)  # label → instrument → share of time it plays
 
     @model_validator(mode="after")
     def _are_loops(self) -> StyleHabits:
@@ -257,6 +258,7 @@ def _count(tracks: list[tuple[Attributes, Score]], keep: int) -> StyleHabits:
     same: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     endings: dict[str, Counter] = defaultdict(Counter)
     tails: list[float] = []
+    playing: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for attributes, score in tracks:
         if not score.sections:
             continue
@@ -278,6 +280,8 @@ def _count(tracks: list[tuple[Attributes, Score]], keep: int) -> StyleHabits:
                 inside = 0.02 * (end - start)
                 at = np.interp([start + inside, end - inside], times, values)
                 energy[label].append((float(at[0]), float(at[1])))
+            for name, share in _shares(score, start, end, attributes.instruments).items():
+                playing[label][name].append(share)
             inner = int(np.sum((score.beats_seconds >= start - 0.02) & (score.beats_seconds < end - 0.02)))
             count = max(1, round(inner / metre))
             total += count
@@ -321,4 +325,20 @@ def _count(tracks: list[tuple[Attributes, Score]], keep: int) -> StyleHabits:
         moods=_top(Counter(mood for attributes, _ in tracks for mood in attributes.moods)),
         instruments=_top(Counter(name for attributes, _ in tracks for name in attributes.instruments)),
         bands=_top(bands, keep),
+        playing={
+            label: {name: round(float(np.mean(shares)), 2) for name, shares in sorted(names.items())}
+            for label, names in sorted(playing.items())
+        },
     )
+
+
+def _shares(score: Score, start: float, end: float, instruments: tuple[str, ...]) -> dict[str, float]:
+    """The part of a stretch in which each of a track's instruments plays; empty where that is not known."""
+    if not score.parts:
+        return {}
+    edges = [time for time, _ in score.parts] + [score.seconds]
+    spans = [max(0.0, min(b, end) - max(a, start)) for a, b in pairwise(edges)]
+    return {
+        name: sum(span for span, (_, names) in zip(spans, score.parts, strict=True) if name in names) / (end - start)
+        for name in instruments
+    }

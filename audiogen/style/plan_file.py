@@ -2,7 +2,7 @@
 
 A plan on an even beat grid is written in bars: each section has its chords as a loop, `"D:min7*4 G:min7*4"` (symbol,
 times its length in beats), repeated until the section ends. Anything else (a track's own labels, say) is written in
-seconds: `beats_seconds`, `downbeats_seconds`, `chords` and `energy` as lists. Both are read back.
+seconds: `beats_seconds`, `downbeats_seconds`, `chords`, `energy` and `parts` as lists. Both are read back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 from audiogen.config import Config
-from audiogen.interfaces import SECTIONS, Attributes, AudiogenError, Chord, Key, Score
+from audiogen.interfaces import INSTRUMENTS, SECTIONS, Attributes, AudiogenError, Chord, Key, Score
 from audiogen.style.habits import LoopChord, find_loop
 from audiogen.style.patterns import BEATS_PER_BAR_RANGE, BPM_RANGE, MAX_SECONDS
 from audiogen.style.planner import PlannedSection, build_score
@@ -29,6 +29,12 @@ def _label(name: str) -> str:
     return name
 
 
+def _instrument(name: str) -> str:
+    if name not in INSTRUMENTS:
+        raise ValueError(f"{name!r} is no instrument: choose among {', '.join(INSTRUMENTS)}")
+    return name
+
+
 def _chords(text: str) -> str:
     _read_chords(text)
     return text
@@ -36,6 +42,7 @@ def _chords(text: str) -> str:
 
 Level = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Time = Annotated[FiniteFloat, Field(ge=0)]
+Players = tuple[Annotated[str, AfterValidator(_instrument)], ...]
 
 
 class PlanSection(Config):
@@ -47,6 +54,8 @@ class PlanSection(Config):
     start_seconds: Time | None = None
     chords: Annotated[str, AfterValidator(_chords)] = ""
     energy: tuple[Level, Level] | None = None
+    instruments: Players = ()
+    """that play in it; none: those of the section before, in the first whoever the model likes"""
 
 
 class Plan(Config):
@@ -66,6 +75,7 @@ class Plan(Config):
     downbeats_seconds: tuple[Time, ...] = ()
     chords: tuple[tuple[Time, str], ...] = ()
     energy: tuple[tuple[Time, Level], ...] = ()
+    parts: tuple[tuple[Time, Players], ...] = ()
 
     @field_validator("key")
     @classmethod
@@ -81,7 +91,7 @@ class Plan(Config):
 
     @model_validator(mode="after")
     def _holds_together(self) -> Plan:
-        in_seconds = ("beats_seconds", "downbeats_seconds", "chords", "energy")
+        in_seconds = ("beats_seconds", "downbeats_seconds", "chords", "energy", "parts")
         if self.unit == "bars":
             for name in ("tempo_bpm", "beats_per_bar"):
                 if getattr(self, name) is None:
@@ -98,7 +108,9 @@ class Plan(Config):
             if any(b <= a for a, b in pairwise(times)) or (times and times[-1] > self.seconds + 0.01):
                 raise ValueError(f"{name}: times must ascend and lie within {self.seconds:g} seconds")
         for index, section in enumerate(self.sections):
-            wrong = ("start_seconds",) if self.unit == "bars" else ("start_bar", "bars", "energy", "chords")
+            wrong = (
+                ("start_seconds",) if self.unit == "bars" else ("start_bar", "bars", "energy", "chords", "instruments")
+            )
             for name in wrong:
                 if getattr(section, name):
                     raise ValueError(f"sections.{index}.{name}: not used in a plan in {self.unit}")
@@ -130,6 +142,7 @@ def score_to_json(score: Score, attributes: Attributes) -> dict[str, Any]:
         "downbeats_seconds": [round(float(time), 6) for time in score.downbeats_seconds],
         "chords": [[chord.start_seconds, chord.symbol] for chord in score.chords],
         "energy": [list(point) for point in score.energy],
+        "parts": [[start, list(names)] for start, names in score.parts],
     }
 
 
@@ -169,6 +182,7 @@ def score_from_json(values: dict[str, Any], source: str = "plan") -> tuple[Score
         chords=tuple(Chord.parse(start, symbol) for start, symbol in read.chords),
         sections=tuple((start, section.label) for start, section in zip(starts, read.sections, strict=True)),
         energy=read.energy,
+        parts=read.parts,
     )
     return score, attributes
 
@@ -231,7 +245,9 @@ def _in_bars(score: Score, attributes: Attributes) -> list[dict[str, Any]] | Non
             return None
         number = round(start / bar)
         chords = _cover(score, start, end, bar / metre)
-        planned.append(PlannedSection(label, number * metre, chords, (levels[0], levels[1])))
+        held = [names for time, names in score.parts if time <= start + 1e-4]
+        playing = held[-1] if held else ()
+        planned.append(PlannedSection(label, number * metre, chords, (levels[0], levels[1]), playing))
     if not _same(build_score(planned, score.seconds, tempo, metre), score):
         return None
     ends = [section.start for section in planned[1:]] + [math.ceil(score.seconds / bar - 1e-6) * metre]
@@ -242,6 +258,7 @@ def _in_bars(score: Score, attributes: Attributes) -> list[dict[str, Any]] | Non
             "bars": max(1, (end - section.start) // metre),
             "energy": list(section.energy),
             "chords": _write_chords(section.chords),
+            **({"instruments": list(section.instruments)} if section.instruments else {}),
         }
         for section, end in zip(planned, ends, strict=True)
     ]
@@ -284,6 +301,8 @@ def _same(built: Score, score: Score) -> bool:
         and [(c.root, c.quality) for c in built.chords] == [(c.root, c.quality) for c in score.chords]
         and close([start for start, _ in built.sections], [start for start, _ in score.sections])
         and (not score.energy or close(built.energy, score.energy))
+        and close([start for start, _ in built.parts], [start for start, _ in score.parts])
+        and [names for _, names in built.parts] == [names for _, names in score.parts]
     )
 
 
@@ -303,6 +322,6 @@ def _from_bars(read: Plan, source: str) -> Score:
         if section.bars is None and index + 1 < len(read.sections) and read.sections[index + 1].start_bar is None:
             raise AudiogenError(f"{source}: sections.{index}.bars: missing, and the next section has no start_bar")
         chords, energy = _read_chords(section.chords), section.energy or (0.5, 0.5)
-        sections.append(PlannedSection(section.label, start * metre, chords, energy))
+        sections.append(PlannedSection(section.label, start * metre, chords, energy, section.instruments))
         bar = start + (section.bars or 1)
     return build_score(sections, read.seconds, read.tempo_bpm, metre)

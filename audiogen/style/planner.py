@@ -24,7 +24,8 @@ _PHRASE_BARS = 4
 _CADENCE_BARS = 2  # of an outro, at least, before its last chord
 _TRIES = 24
 _HELD_BEATS = 1000.0  # the last chord: to the end, whatever that is
-_DICE = ("style", "tempo", "key", "metre", "instruments", "form", "harmony", "ending")
+_DICE = ("style", "tempo", "key", "metre", "instruments", "form", "harmony", "ending", "parts")
+_ASKED_FROM_SHARE = 0.1  # an instrument that was asked for plays where it plays so often in the style
 
 
 class PlannedSection(NamedTuple):
@@ -34,6 +35,7 @@ class PlannedSection(NamedTuple):
     start: int
     chords: tuple[LoopChord, ...]  # degrees are pitch classes here; repeated until the section ends
     energy: tuple[float, float]
+    instruments: tuple[str, ...] = ()  # that play in it; none: not said
 
 
 def resolve_attributes(prompt: Prompt, habits: Habits, seed: int) -> Attributes:
@@ -78,6 +80,7 @@ def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int, *, begun: bo
         [label for label, _ in form],
         _dice(seed, "harmony", attributes.style),
     )
+    playing = _arrangement(own, habits.overall, attributes.instruments, prompt.attributes.instruments, form, seed)
     lengths = [length for _, length in form]
     means = [sum(own.energy.get(label, (0.5, 0.5))) / 2 for label, _ in form]
     shift = sum(habits.moods[mood].energy_shift for mood in attributes.moods if mood in habits.moods)
@@ -86,7 +89,8 @@ def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int, *, begun: bo
     sections, bar = [], 0
     for label, length in form:
         low, high = (float(np.clip(value + shift, 0, 1)) for value in own.energy.get(label, (0.5, 0.5)))
-        sections.append(PlannedSection(label, bar * metre, loops[label], (round(low, 3), round(high, 3))))
+        energy = (round(low, 3), round(high, 3))
+        sections.append(PlannedSection(label, bar * metre, loops[label], energy, playing[label]))
         bar += length
     if form[-1][0] == "outro":
         before = max(home * metre - sections[-1].start, 0)
@@ -104,6 +108,7 @@ def later(score: Score, by_seconds: float) -> Score:
         chords=tuple(replace(chord, start_seconds=chord.start_seconds + by_seconds) for chord in score.chords),
         sections=tuple((start + by_seconds, label) for start, label in score.sections),
         energy=tuple((time + by_seconds, value) for time, value in score.energy),
+        parts=tuple((start + by_seconds, names) for start, names in score.parts),
     )
 
 
@@ -113,6 +118,7 @@ def build_score(sections: list[PlannedSection], seconds: float, tempo_bpm: float
     beats = np.arange(int(np.ceil(seconds / beat - 1e-9))) * beat
     chords: list[Chord] = []
     energy: list[tuple[float, float]] = []
+    parts: list[tuple[float, tuple[str, ...]]] = []
     starts = [section.start * beat for section in sections] + [seconds]
     for section, start, end in zip(sections, starts[:-1], starts[1:], strict=True):
         position, index = start, 0
@@ -125,8 +131,10 @@ def build_score(sections: list[PlannedSection], seconds: float, tempo_bpm: float
             index += 1
         last = max(end - 0.05, (start + end) / 2)
         energy += [(round(start, 6), section.energy[0]), (round(last, 6), section.energy[1])]
+        if section.instruments and (not parts or parts[-1][1] != section.instruments):
+            parts.append((round(start, 6), section.instruments))
     labels = tuple((round(start, 6), section.label) for section, start in zip(sections, starts, strict=False))
-    return Score(seconds, beats, beats[::beats_per_bar], tuple(chords), labels, tuple(energy))
+    return Score(seconds, beats, beats[::beats_per_bar], tuple(chords), labels, tuple(energy), tuple(parts))
 
 
 def _dice(seed: int, name: str, style: str | None = None) -> np.random.Generator:
@@ -252,6 +260,23 @@ def _loops(own: StyleHabits, overall: StyleHabits, key: Key, metre: int, label: 
         pool = labels.get(label) or dict(sum((Counter(loops) for loops in labels.values()), Counter()))
         pools += [{text: count for text, count in pool.items() if text.startswith(f"{metre}|")}, pool]
     return [*filter(None, pools), {f"{metre}|0:{tonic}*{metre} 5:{tonic}*{metre}": 1}]
+
+
+def _arrangement(
+    own: StyleHabits, overall: StyleHabits, band: tuple[str, ...], asked: tuple[str, ...],
+    form: list[tuple[str, int]], seed: int,
+) -> dict[str, tuple[str, ...]]:  # fmt: skip
+    """Who of the band plays in the sections of each label: by the chance with which the instrument plays there in the
+    style, one throw of the dice for all labels; what was asked for plays nearly everywhere."""
+    dice = _dice(seed, "parts")
+    throw = {name: _ASKED_FROM_SHARE if name in asked else dice.random() for name in sorted(band)}
+    playing = {}
+    for label in dict.fromkeys(label for label, _ in form):
+        pools = (own.playing.get(label, {}), overall.playing.get(label, {}))
+        share = {name: next((pool[name] for pool in pools if name in pool), 1.0) for name in band}
+        some = tuple(name for name in sorted(band) if throw[name] <= share[name])
+        playing[label] = some or tuple(sorted(band, key=lambda name: -share[name])[:1])
+    return playing
 
 
 def _ending(own: StyleHabits, key: Key, metre: int, dice: np.random.Generator) -> tuple[LoopChord, ...]:

@@ -20,7 +20,7 @@ def values(**changes: Any) -> dict[str, Any]:
         "captions": ["a calm lo-fi beat"], "style": "lo-fi", "moods": ["calm"], "instruments": ["piano", "drums"],
         "tempo_bpm": 80.0, "key": "Dm", "beats_per_bar": 4, "beats_seconds": [0, 0.75, 1.5],
         "downbeats_seconds": [0.0], "chords": [[0, "D:min7"], [3, "N"]], "sections": [[0, "intro"], [5, "verse"]],
-        "energy": [[0, 0.0], [10, 1.0]],
+        "energy": [[0, 0.0], [10, 1.0]], "parts": [[0, ["piano"]], [5, ["drums", "piano"]]],
     } | changes  # fmt: skip
 
 
@@ -32,7 +32,9 @@ def on_disk(root: Path, name: str = "lofi/one.wav", samples: int = 800, **change
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, np.full((samples, 2), len(name) / 100), 8000)
-    unlabelled = {label: [] for label in ("beats_seconds", "downbeats_seconds", "chords", "sections", "energy")}
+    unlabelled = {
+        label: [] for label in ("beats_seconds", "downbeats_seconds", "chords", "sections", "energy", "parts")
+    }
     return track(**({"path": name, "sha256": sha256_file(path), "samples": samples} | unlabelled | changes))
 
 
@@ -50,6 +52,7 @@ def test_score_and_attributes() -> None:
     np.testing.assert_array_equal(score.beats_seconds, [0, 0.75, 1.5])
     assert score.chords == (Chord(0.0, 2, "min7"), Chord(3.0, None))
     assert score.sections == ((0.0, "intro"), (5.0, "verse"))
+    assert score.parts == ((0.0, ("piano",)), (5.0, ("drums", "piano")))
     assert attributes.key == Key(2, "minor") and attributes.style == "lo-fi" and attributes.tempo_bpm == 80
     assert attributes.energy == pytest.approx(0.5, abs=1e-3)
     assert track(energy=[], key=None).attributes().energy is None
@@ -76,6 +79,8 @@ def test_score_and_attributes() -> None:
         ({"chords": [[0, "H:maj"]]}, "'H' is no note name"),
         ({"chords": [[11, "N"]]}, "past the end"),
         ({"energy": [[0, 1.5]]}, "energy"),
+        ({"parts": [[0, ["harp"]]]}, "parts: 'harp' at 0.0 s is not among the track's instruments"),
+        ({"parts": [[2, ["piano"]], [2, []]]}, "parts: .*2.0 follows 2.0"),
         ({"colour": "red"}, "colour"),
     ],
 )

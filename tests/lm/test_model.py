@@ -14,6 +14,7 @@ from audiogen.interfaces import Attributes, AudiogenError, Condition, LanguageMo
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.score import NUM_LANES
 from audiogen.lm.transformer import TransformerConfig
+from audiogen.storage import save_weights
 
 MODELS = ["tiny", *(["mini"] if (MINI / "lm" / "config.json").is_file() else [])]
 
@@ -153,6 +154,16 @@ def test_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     codes, condition = given(model, 5)
     assert again.config == model.config
     assert torch.equal(again.forward(codes, condition), model.forward(codes, condition))
+
+
+def test_a_model_made_before_there_were_so_many_lanes_hears_nothing_of_the_later_ones(tmp_path: Path) -> None:
+    model = language_model()
+    first = model.lanes_in[0]
+    first.weight.data[:, 48:] = 0
+    state = {**model.state_dict(), "lanes_in.0.weight": first.weight.data[:, :48].clone()}
+    save_weights(tmp_path / "lm", "music_lm", model.config.model_dump(mode="json"), state, "float32")
+    codes, condition = given(model, 5)
+    assert torch.equal(MusicLM.load(tmp_path / "lm").forward(codes, condition), model.forward(codes, condition))
 
 
 def test_a_codec_is_no_language_model(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiogen.interfaces import SECTIONS, Chord, Score
+from audiogen.interfaces import INSTRUMENTS, SECTIONS, Chord, Score
 from audiogen.lm.score import GROUPS, NUM_LANES, lanes
 
 FULL = Score(
@@ -13,6 +13,7 @@ FULL = Score(
     chords=(Chord(0.5, 2, "min7"), Chord(2.0, None), Chord(3.0, 11)),
     sections=((0.0, "intro"), (2.0, "verse")),
     energy=((0.0, 0.0), (4.0, 1.0)),
+    parts=((0.0, ("harp",)), (2.0, ("drums", "a kazoo")), (3.0, ())),
 )
 
 
@@ -65,6 +66,13 @@ def test_sections_tell_what_and_how_long() -> None:
 def test_energy_is_linear_between_points_and_holds_outside() -> None:
     np.testing.assert_allclose(at("energy", FULL, 1.25), [1.25 / 4, 1], atol=1e-6)
     np.testing.assert_allclose(at("energy", FULL, 9.25), [1, 1], atol=1e-6)
+
+
+def test_parts_tell_who_plays() -> None:
+    for seconds, names in ((0.25, ["harp"]), (1.75, ["harp"]), (2.25, ["drums"]), (3.25, []), (9.25, [])):
+        group = at("parts", FULL, seconds)
+        assert [name for name, there in zip(INSTRUMENTS, group[:-1], strict=True) if there] == names
+        assert group[-1] == 1  # nobody plays is something else than not known
 
 
 def test_time_counts_up_and_remaining_reaches_zero_and_stays() -> None:

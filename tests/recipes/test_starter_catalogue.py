@@ -202,6 +202,17 @@ def test_choruses_are_fuller_than_intros(pieces: list[Piece]) -> None:
     assert fuller / counted > 0.9
 
 
+def test_labels_say_who_plays(pieces: list[Piece]) -> None:
+    for piece in pieces:
+        changes = piece.playing(4)
+        assert changes[0][0] == 0 and {name for _, names in changes for name in names} == set(piece.instruments)
+        edges = [start for start, _ in changes] + [piece.bars * piece.beats_per_bar]
+        for (start, names), end in zip(changes, edges[1:], strict=True):
+            assert start % piece.beats_per_bar == 0
+            sounding = [p.patch.instrument for p in piece.parts for n in p.notes if start + 0.5 <= n.start < end - 0.5]
+            assert set(sounding) <= set(names)
+
+
 def test_captions_differ_and_tell_the_truth(pieces: list[Piece]) -> None:
     for piece in pieces:
         assert 4 <= len(piece.captions) <= 6

@@ -43,6 +43,15 @@ def test_learned_habits_are_the_statistics_of_the_tracks(habits: Habits) -> None
     assert habits.styles["folk"].loops["major"]["verse"] == {"3|0:maj*3 7:maj*3": 1}
 
 
+def test_who_plays_when_is_the_share_of_the_sections_of_a_label(track: Track) -> None:
+    parts = [((0.0, ("bass",)), (12.0, ("bass", "drums")), (36.0, ("drums",)), (60.0, ("bass", "drums"))), ()]
+    tracks = [track("techno", instruments=("bass", "drums", "harp")) for _ in parts]  # intro 12 s, then 24 s each
+    own = learn([(a, replace(s, parts=p)) for (a, s), p in zip(tracks, parts, strict=True)]).styles["techno"]
+    assert own.playing["intro"] == {"bass": 1.0, "drums": 0.0, "harp": 0.0}
+    assert own.playing["verse"] == {"bass": 1.0, "drums": 1.0, "harp": 0.0}
+    assert own.playing["chorus"] == {"bass": 0.5, "drums": 1.0, "harp": 0.0}
+
+
 def test_moods_know_their_mode(habits: Habits) -> None:
     happy, aggressive = habits.moods["happy"], habits.moods["aggressive"]
     assert happy.minor_share < 0.5 < aggressive.minor_share

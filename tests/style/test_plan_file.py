@@ -21,7 +21,7 @@ EDITED: dict[str, Any] = {
     "beats_per_bar": 4,
     "sections": [
         {"label": "verse", "bars": 4, "chords": "A:min*4 F:maj*2 G:maj*2", "energy": [0.2, 0.4]},
-        {"label": "chorus", "bars": 6, "chords": "D:min7*3 N*1"},
+        {"label": "chorus", "bars": 6, "chords": "D:min7*3 N*1", "instruments": ["drums", "pad"]},
     ],
 }
 
@@ -31,7 +31,7 @@ def same(a: Score, b: Score) -> None:
     np.testing.assert_allclose(a.beats_seconds, b.beats_seconds, atol=1e-5)
     np.testing.assert_allclose(a.downbeats_seconds, b.downbeats_seconds, atol=1e-5)
     assert [chord.symbol for chord in a.chords] == [chord.symbol for chord in b.chords]
-    for x, y in ((a.sections, b.sections), (a.energy, b.energy)):
+    for x, y in ((a.sections, b.sections), (a.energy, b.energy), (a.parts, b.parts)):
         assert [item[1] for item in x] == [item[1] for item in y]
         np.testing.assert_allclose([item[0] for item in x], [item[0] for item in y], atol=2e-4)
     np.testing.assert_allclose(
@@ -56,7 +56,8 @@ def test_a_plan_survives_the_file_and_stays_in_bars(habits: Habits, seconds: flo
 def test_labels_off_the_grid_survive_in_seconds() -> None:
     beats = np.array([0.1, 0.62, 1.1, 1.63, 2.1])
     chords = (Chord(0.1, 2, "min7"), Chord(1.05, None), Chord(1.6, 9, "7"))
-    score = Score(2.5, beats, beats[::4], chords, ((0.0, "verse"), (1.1, "break")), ((0.0, 0.2), (2.0, 0.9)))
+    score = Score(2.5, beats, beats[::4], chords, ((0.0, "verse"), (1.1, "break")), ((0.0, 0.2), (2.0, 0.9)),
+                  ((0.4, ("harp",)), (1.3, ())))  # fmt: skip
     attributes = Attributes(tempo_bpm=118.0, key=Key(2, "minor"), beats_per_bar=4, seconds=2.5)
     values = json.loads(json.dumps(score_to_json(score, attributes)))
     assert values["unit"] == "seconds"
@@ -76,6 +77,7 @@ def test_an_edited_plan_is_obeyed() -> None:
     assert attributes.key == Key(9, "minor")
     assert len(score.beats_seconds) == 40
     assert score.sections == ((0.0, "verse"), (8.0, "chorus"))
+    assert score.parts == ((8.0, ("drums", "pad")),)
     assert [(c.start_seconds, c.symbol) for c in score.chords[:4]] == [
         (0.0, "A:min"), (2.0, "F:maj"), (3.0, "G:maj"), (4.0, "A:min"),
     ]  # fmt: skip
@@ -117,6 +119,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
         ("sections.0.start_bar", 2, "sections.0.start_bar: 2, expected 1"),
         ("sections.0.energy", [0.1, 1.2], "sections.0.energy.1: "),
         ("sections.0.start_seconds", 1.0, "sections.0.start_seconds: not used in a plan in bars"),
+        ("sections.1.instruments", ["kazoo"], "sections.1.instruments.0: 'kazoo' is no instrument: choose among"),
+        ("parts", [[0, ["harp"]]], "parts: only for a plan in seconds"),
         ("beats_seconds", [0, 1], "beats_seconds: only for a plan in seconds"),
         ("colour", "red", "colour: "),
     ],
@@ -141,6 +145,7 @@ def test_bad_plans_name_the_field(path: str, value: Any, words: str) -> None:
             "start_seconds must ascend",
         ),
         ({"seconds": 3, "unit": "seconds", "sections": [{"label": "verse", "bars": 4}]}, "bars: not used"),
+        ({"seconds": 3, "unit": "seconds", "parts": [[4, []]]}, "parts: times must ascend and lie within 3"),
     ],
 )
 def test_bad_plans_in_seconds(values: Any, words: str) -> None:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from audiogen.interfaces import STYLES, Attributes, AudiogenError, Key, Prompt, Score
-from audiogen.style.habits import Habits, find_loop
+from audiogen.style.habits import Habits, find_loop, learn
 from audiogen.style.parse import parse
 from audiogen.style.planner import plan, resolve_attributes
 
@@ -137,6 +139,29 @@ def test_the_style_follows_from_what_was_said(habits: Habits) -> None:
 def test_asked_instruments_come_first_and_excluded_ones_stay_out(habits: Habits) -> None:
     attributes = resolve_attributes(parse("lo-fi with a harp and bass, no drums"), habits, seed=0)
     assert attributes.instruments == ("harp", "bass", "electric piano")
+
+
+def test_the_band_plays_as_the_style_is_wont_to(track: Callable[..., tuple[Attributes, Score]]) -> None:
+    band = ("bass", "bells", "drums", "pad")
+    attributes, score = track("techno", 120.0, "A minor", instruments=band)
+    changes = {"intro": ("pad",), "chorus": band, "outro": ("pad",)}
+    parts = tuple((start, changes.get(label, ("bass", "drums", "pad"))) for start, label in score.sections)
+    habits = learn([(attributes, replace(score, parts=parts))])
+
+    def playing(text: str) -> dict[str, tuple[str, ...]]:
+        planned = plan(parse(text), 120.0, habits, seed=2)
+        found = {label: [n for at, n in planned.parts if at <= start][-1] for start, label in planned.sections}
+        assert planned.parts[0][0] == 0.0
+        assert all(a != b for (_, a), (_, b) in pairwise(planned.parts))
+        return found
+
+    expected = {"intro": ("pad",), "verse": ("bass", "drums", "pad"), "chorus": band, "outro": ("pad",)}
+    assert playing("techno") == expected
+    assert playing("techno, no drums") == {
+        label: tuple(name for name in names if name != "drums") for label, names in expected.items()
+    }
+    with_harp = playing("techno with a harp")  # nobody knows when a harp plays: always
+    assert all("harp" in names for names in with_harp.values())
 
 
 def test_unknown_styles_use_all_habits(habits: Habits) -> None:
