@@ -20,6 +20,8 @@ from audiogen.style.parse import parse
 from audiogen.style.planner import later, plan, resolve_attributes
 
 _FADE_SECONDS = 0.02
+_LAST_FADE_SECONDS = 1.5
+"""of a piece that comes to an end, as the starter catalogue is mastered"""
 _KNEE = 0.9
 
 
@@ -107,11 +109,12 @@ class Session:
             audio = self._decoder.decode(codes)
             if not self._frames_left and isinstance(self._codes, WindowedStream):
                 audio = torch.cat([audio, self._decoder.flush()], 2)  # a whole clip to its authors' decoder too
-            samples = audio[0, :, : self._samples_left].clone()
+            samples = audio[0, :, : self._samples_left]
+            ends = bool(self.score.sections) and self.score.sections[-1][1] == "outro"
+            fade = round((_LAST_FADE_SECONDS if ends else _FADE_SECONDS) * rate)
+            left = self._samples_left - 1 - torch.arange(samples.shape[1], device=samples.device)
+            samples = samples * (left / fade).clamp(max=1).square()
             self._samples_left -= samples.shape[1]
-            if not self._frames_left:
-                fade = min(round(_FADE_SECONDS * rate), samples.shape[1])
-                samples[:, samples.shape[1] - fade :] *= torch.linspace(1, 0, fade, device=samples.device)
             self._sent.append(soften(samples))
 
     def receive(self) -> Waveform:

@@ -21,6 +21,7 @@ from audiogen.style.patterns import check_seconds
 
 SHORT_SECONDS = 20.0  # a clip shorter than this is a piece of the middle: one section, no intro, no outro
 _PHRASE_BARS = 4
+_LONGEST_ENDING = 0.25  # of the clip, for the last chord to ring out
 _CADENCE_BARS = 2  # of an outro, at least, before its last chord
 _TRIES = 24
 _HELD_BEATS = 1000.0  # the last chord: to the end, whatever that is
@@ -68,7 +69,7 @@ def plan(prompt: Prompt, seconds: float, habits: Habits, seed: int, *, begun: bo
     assert attributes.tempo_bpm and attributes.key and attributes.beats_per_bar  # just filled in
     own, metre = habits.of(attributes.style), attributes.beats_per_bar
     bars = max(1, int(seconds * attributes.tempo_bpm / 60 / metre + 1e-6))
-    home = round((seconds - min(own.ending_seconds, 0.15 * seconds)) * attributes.tempo_bpm / 60 / metre)
+    home = round((seconds - min(own.ending_seconds, _LONGEST_ENDING * seconds)) * attributes.tempo_bpm / 60 / metre)
     home = min(home, bars - 1)  # the bar of the last chord
     dice = _dice(seed, "form", attributes.style)
     form = _form(own, bars, bars - home, seconds >= SHORT_SECONDS, "intro" if begun else "start", dice)

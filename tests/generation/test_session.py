@@ -76,6 +76,21 @@ def test_the_end_fades_out(generator: Generator) -> None:
     assert float(audio[:, -1].abs().max()) == 0.0
 
 
+def test_a_piece_that_comes_to_its_end_fades_for_longer(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = generator.request("techno", seconds=20, seed=1)
+    assert request.score.sections[-1][1] == "outro"
+    faded = torch.cat([chunk.samples for chunk in generator.play(request, 50)], 1)
+    monkeypatch.setattr("audiogen.generation.session._LAST_FADE_SECONDS", 0.02)
+    plain = torch.cat([chunk.samples for chunk in generator.play(request, 50)], 1)
+    rate = generator.sample_rate
+    before, during = faded.shape[1] - round(1.5 * rate), faded.shape[1] - round(0.75 * rate)
+    assert torch.equal(faded[:, :before], plain[:, :before])
+    torch.testing.assert_close(
+        faded[:, during : during + 50], plain[:, during : during + 50] * 0.25, atol=1e-6, rtol=2e-2
+    )
+    assert float(plain[:, during:].abs().max()) > 0 and float(faded[:, -1].abs().max()) == 0
+
+
 def test_memory_does_not_grow(generator: Generator) -> None:
     session = generator.session(generator.request("techno", seconds=3600, seed=1))
     memory_is_constant(session._codes, lambda: session.advance(5), times=60)
