@@ -77,7 +77,9 @@ def evaluate(
         )
         columns[name] = told | summarise(clips[name], system.folder, reference.vectors)
         if against is not None:
-            columns[name]["copying"] = against.copying(clips[name], system.folder, step(f"copies in {name}"))
+            columns[name]["copying"] = against.copying(
+                clips[name], system.folder, output / "copies" / name, step(f"copies in {name}")
+            )
         times[name] = round(time.monotonic() - began, 1)
     report: dict[str, Any] = {
         "format": 1,
