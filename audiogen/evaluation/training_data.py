@@ -10,12 +10,15 @@ import numpy as np
 
 from audiogen.audio.io import read, write
 from audiogen.audio.sinks import Subtype
+from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.codes import PreparedCodes
 from audiogen.data.manifest import Track, read_manifest, resolve
+from audiogen.evaluation.clap import embeddings
 from audiogen.evaluation.copies import TrainingMusic, find_copies, make_fingerprints
 from audiogen.evaluation.likelihood import measure_model
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.statistics import estimate
+from audiogen.evaluation.summary import distances
 from audiogen.evaluation.systems import Clip, Progress
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import AudiogenError
@@ -82,13 +85,41 @@ class TrainingData:
             told["longest_run_frames"] = estimate(runs).to_json() | {"longest": max(runs)}
         return told
 
+    # --- distances to the ear of CLAP -------------------------------------------------------------------------------
+
+    def clap(
+        self, weights: Path, clips: Sequence[Clip], folder: Path, kept: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """Distances of clips to held-out music."""
+        paths = [folder / clip.prompt.file(clip.take) for clip in clips if clip.measured is not None]
+        rows = embeddings(weights, paths, kept, self._jobs, progress) if paths else np.zeros((0, 1))
+        return distances(rows, self._clap_rows(weights, self.others, progress))
+
+    def clap_of_held_out(self, weights: Path, progress: Progress) -> dict[str, Any]:
+        """Distances between two halves of the held-out music: what no difference gives, with so few windows."""
+        one, other = (self._clap_rows(weights, self.others[half::2], progress) for half in (0, 1))
+        return {"weights": weights.name, "halves": distances(one, other)}
+
+    def _clap_rows(self, weights: Path, tracks: Sequence[Track], progress: Progress) -> np.ndarray:
+        paths = [resolve(self.root, track) for track in tracks]
+        return embeddings(weights, paths, self._music.kept / "clap", self._jobs, progress)
+
     # --- the model --------------------------------------------------------------------------------------------------
 
     def likelihood(self, models: Sequence[tuple[str, LoadedModel]], progress: Progress) -> dict[str, Any] | None:
         """Bits a second on held-out pieces and divergences, in float32; None without codes or a model that reads
-        scores."""
-        ours = [(name, model) for name, model in models if isinstance(model.lm, MusicLM) and model.folder is not None]
-        if self._codes is None or not ours:
+        scores and writes codes of the same codec."""
+        if self._codes is None:
+            return None
+        ours = [
+            (name, model)
+            for name, model in models
+            if isinstance(model.lm, MusicLM)
+            and model.folder is not None
+            and isinstance(model.codec, SpectralCodec)
+            and model.codec.fingerprint == self._codes.fingerprint
+        ]
+        if not ours:
             return None
         loaded = [(name, MusicLM.load(model.folder / "lm")) for name, model in ours if model.folder is not None]
         same = loaded[0][1].config
