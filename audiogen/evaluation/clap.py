@@ -20,6 +20,7 @@ from audiogen.evaluation.systems import Progress
 from audiogen.files import atomic_path, sha256_file
 from audiogen.generation.hub import cached, fetch, is_hub_name
 from audiogen.interfaces import AudiogenError
+from audiogen.lm.text import library
 
 NAME = "laion/larger_clap_music"
 WINDOW_SECONDS = 10.0
@@ -58,9 +59,9 @@ def find_weights(source: str | None) -> Path:
             raise NotAtHand(f"the weights of {source or NAME} are not at hand as safetensors; {_HOW}")
         folder = found
     try:
-        import transformers  # noqa: F401
-    except ImportError:
-        raise NotAtHand('CLAP is read by transformers: pip install "audiogen[text]"') from None
+        library()
+    except AudiogenError as error:
+        raise NotAtHand(str(error)) from None
     return folder
 
 
@@ -100,8 +101,7 @@ def _embed(folder: Path, path: Path) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _model(folder: Path) -> tuple[Any, Any]:
     """CLAP's features and its audio half. Raises AudiogenError for weights that do not fit."""
-    import transformers
-
+    transformers = library()
     try:
         extractor = transformers.ClapFeatureExtractor.from_pretrained(folder)
         model = transformers.ClapAudioModelWithProjection.from_pretrained(folder, use_safetensors=True)
