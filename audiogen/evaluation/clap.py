@@ -94,17 +94,20 @@ def _embed(folder: Path, path: Path) -> np.ndarray:
     with torch.inference_mode():
         for start in starts:
             given = extractor(sound[start : start + size], sampling_rate=extractor.sampling_rate, return_tensors="pt")
-            rows.append(torch.nn.functional.normalize(model(**given).audio_embeds, dim=1)[0].numpy())
+            heard = model.audio_projection(model.audio_model(**given).pooler_output)
+            rows.append(torch.nn.functional.normalize(heard, dim=1)[0].numpy())
     return np.stack(rows).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def _model(folder: Path) -> tuple[Any, Any]:
-    """CLAP's features and its audio half. Raises AudiogenError for weights that do not fit."""
+    """CLAP's features and the model. Raises AudiogenError for weights that do not fit."""
+    from safetensors import SafetensorError
+
     transformers = library()
     try:
         extractor = transformers.ClapFeatureExtractor.from_pretrained(folder)
-        model = transformers.ClapAudioModelWithProjection.from_pretrained(folder, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        model = transformers.ClapModel.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise AudiogenError(f"{folder}: cannot be read as CLAP: {str(error).splitlines()[0]}") from None
     return extractor, model.eval().float()

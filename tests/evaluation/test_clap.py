@@ -24,7 +24,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clap")
     audio = {
         "depths": [1, 1], "num_attention_heads": [2, 2], "num_hidden_layers": 2, "hidden_size": 32,
-        "patch_embeds_hidden_size": 16, "window_size": 4, "spec_size": 64, "num_mel_bins": 64,
+        "patch_embeds_hidden_size": 16, "window_size": 8, "num_mel_bins": 64,
     }  # fmt: skip
     text = {
         "vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
