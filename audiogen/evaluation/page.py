@@ -20,7 +20,8 @@ h1 { font-size: 1.4em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-widt
 table { border-collapse: collapse; margin: .8em 0; } caption { text-align: left; font-weight: 600; }
 th, td { border: 1px solid #ccc; padding: .2em .6em; text-align: right; font-variant-numeric: tabular-nums; }
 td { white-space: nowrap; } td.text { white-space: normal; }
-th:first-child, td.text { text-align: left; } th:first-child { white-space: nowrap; } td small { color: #666; } img { max-width: 100%; }
+th:first-child, td.text { text-align: left; } th:first-child { white-space: nowrap; }
+td small { color: #666; } img { max-width: 100%; }
 audio { height: 32px; width: 220px; } .scroll { overflow-x: auto; }
 """
 _PLAYERS, _SUSPECTS = 60, 20
