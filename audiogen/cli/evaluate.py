@@ -21,11 +21,15 @@ def evaluate_command(
     prompts: Annotated[Path | None, typer.Option(help="a JSONL list of prompts; else the 240 of audiogen")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="24 of the prompts, one clip of each")] = False,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="also the first model without its score, without any prompt, retrieval")
+        bool,
+        typer.Option("--baselines", help="further models, the first without its score, without any prompt, retrieval"),
     ] = False,
     against: Annotated[Path | None, typer.Option(help="the training manifest: looks for copies of it")] = None,
     root: Annotated[Path | None, typer.Option(help="folder of the manifest's audio; else its own")] = None,
     codes: Annotated[Path | None, typer.Option(help="the manifest's prepared codes: cross-entropy, equal runs")] = None,
+    clap: Annotated[
+        str | None, typer.Option(help="CLAP's weights, for distances: a folder, or laion/larger_clap_music")
+    ] = None,
     listen: Annotated[bool, typer.Option("--listen", help="a page for a blind test of two folders or more")] = False,
     listened: Annotated[
         bool, typer.Option("--listened", help="sum up the results of such a page: KEY.json RESULT.json …")
@@ -59,16 +63,22 @@ def evaluate_command(
     wanted = shipped_prompts() if prompts is None else read_prompts(prompts)
     takes = 1 if quick else TAKES
     names = _names(sources)
-    subjects = [Subject(name, source, takes=takes) for name, source in zip(names, sources, strict=True)]
-    data = _training_data(against, root, codes, output, jobs)
+    subjects = [
+        Subject(name, source, takes=takes, baseline=baselines and number > 0 and not is_clips(source))
+        for number, (name, source) in enumerate(zip(names, sources, strict=True))
+    ]
+    data = _training_data(against, root, codes, sources[0], output, jobs)
+    ears = _clap(clap, data is not None)
     if baselines:
         if not is_clips(sources[0]):
             for way in ("without score", "unconditional"):
-                subjects.append(Subject(f"{names[0]} {way}", sources[0], way, 1))  # type: ignore[arg-type]
+                subjects.append(Subject(f"{names[0]} {way}", sources[0], way, baseline=True))  # type: ignore[arg-type]
         if data is not None:
-            subjects.append(Subject("retrieval", None, takes=1))
+            subjects.append(Subject("retrieval", None, baseline=True))
     with _steps() as step:
-        report = evaluate(subjects, fewer(wanted) if quick else wanted, output, step, against=data, jobs=jobs)
+        report = evaluate(
+            subjects, fewer(wanted) if quick else wanted, output, step, against=data, clap=ears, jobs=jobs
+        )
     _print(report)
     print(f"{output / 'report.html'}, {output / 'report.json'}", file=sys.stderr)
 
@@ -80,7 +90,9 @@ def _names(sources: list[str]) -> list[str]:
     return names
 
 
-def _training_data(against: Path | None, root: Path | None, codes: Path | None, output: Path, jobs: int) -> Any:
+def _training_data(
+    against: Path | None, root: Path | None, codes: Path | None, first: str, output: Path, jobs: int
+) -> Any:
     if against is None:
         if root is not None or codes is not None:
             raise AudiogenError("--root and --codes belong to a manifest: give it with --against")
@@ -88,8 +100,23 @@ def _training_data(against: Path | None, root: Path | None, codes: Path | None, 
     from audiogen.evaluation.training_data import TrainingData
     from audiogen.generation.models import model_folder
 
-    codec = model_folder("mini") / "codec"
+    own = Path(first) / "codec"
+    codec = own if own.is_dir() else model_folder("mini") / "codec"
     return TrainingData(against, root or against.parent, codes, codec, output.parent / ".fingerprints", jobs)
+
+
+def _clap(source: str | None, held_out: bool) -> Any:
+    """The folder of CLAP's weights, or why there is none; None where nothing is held out to be far from."""
+    if not held_out:
+        if source is not None:
+            raise AudiogenError("--clap measures distances to held-out music: give its manifest with --against")
+        return None
+    from audiogen.evaluation.clap import NotAtHand, find_weights
+
+    try:
+        return find_weights(source)
+    except NotAtHand as reason:
+        return reason
 
 
 @contextmanager
@@ -110,17 +137,25 @@ def _print(report: dict[str, Any]) -> None:
 
     from audiogen.evaluation.clips import MARKS
 
-    columns = [*report["systems"].items(), ("real", report["reference"]["real"])]
-    table = Table(title=f"{report['prompts']['count']} prompts", title_justify="left")
-    for number, name in enumerate(["asked for", *(name for name, _ in columns), "floor"]):
-        table.add_column(name, justify="right" if number else "left")
-    first = columns[0][1]
-    for mark, text in MARKS.items():
-        if mark in first["marks"]:
-            cells = [told["marks"].get(mark, {}).get("value") for _, told in columns]
-            cells.append(first["marks"][mark]["floor"])
-            table.add_row(text, *("" if cell is None else f"{cell:.2f}" for cell in cells))
-    for name, told in columns[:-1]:
-        if told["failures"]:
-            print(f"{name}: {len(told['failures'])} of {told['clips']} clips failed", file=sys.stderr)
-    Console().print(table)
+    tables = [(f"{report['prompts']['count']} prompts", report["systems"])]
+    if "baselines" in report:
+        told = report["baselines"]
+        tables.append((f"{told['prompts']} prompts, one clip of each", told["systems"]))
+    for title, systems in tables:
+        columns = [*systems.items(), ("real", report["reference"]["real"])]
+        table = Table(title=title, title_justify="left")
+        for number, name in enumerate(["asked for", *(name for name, _ in columns), "floor"]):
+            table.add_column(name, justify="right" if number else "left")
+        first = columns[0][1]
+        for mark, text in MARKS.items():
+            if mark in first["marks"]:
+                cells = [told["marks"].get(mark, {}).get("value") for _, told in columns]
+                cells.append(first["marks"][mark]["floor"])
+                table.add_row(text, *("" if cell is None else f"{cell:.2f}" for cell in cells))
+        Console().print(table)
+        for name, told in systems.items():
+            for what, those in (("could not be measured", told["failures"]), ("are at fault", told["faults"])):
+                if those:
+                    print(f"{name}: {len(those)} of {told['clips']} clips {what}", file=sys.stderr)
+    if "missing" in report.get("clap", {}):
+        print(f"CLAP: {report['clap']['missing']}", file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -35,27 +36,52 @@ class CodeRuns:
         random = np.random.default_rng(0)
         borders = random.integers(1 << 62, 1 << 63, size=len(codes), dtype=np.uint64)  # no run crosses them
         parts = [np.append(_tokens(piece), border) for piece, border in zip(codes, borders, strict=True)]
-        self._tokens = np.concatenate(parts)
-        self._hashes: list[np.ndarray] = []  # of runs of 1, 2, … frames, sorted
-        self._last = np.zeros(len(self._tokens), np.uint64)
+        self._sums = _Sums(np.concatenate(parts))
+        self._known: dict[int, np.ndarray] = {}  # hashes of runs of so many frames, sorted
 
     def longest(self, codes: np.ndarray) -> int:
         """Frames of the longest equal run of `codes` `[T, K]`, at most 250."""
         tokens = _tokens(codes)
-        own = np.zeros(len(tokens), np.uint64)
-        for length in range(1, min(LONGEST_RUN, len(tokens)) + 1):
-            own = _longer(own, tokens, length)
-            known = self._known(length)
-            place = np.minimum(np.searchsorted(known, own), len(known) - 1)
-            if not len(known) or not (known[place] == own).any():
-                return length - 1
-        return min(LONGEST_RUN, len(tokens))
+        own, most = _Sums(tokens), min(LONGEST_RUN, len(tokens))
+        found, too_long = 0, 1
+        while too_long <= most and self._holds(own.runs(too_long)):  # what is true of a run is true of its parts
+            found, too_long = too_long, 2 * too_long
+        too_long = min(too_long, most + 1)
+        while too_long - found > 1:
+            middle = (found + too_long) // 2
+            if self._holds(own.runs(middle)):
+                found = middle
+            else:
+                too_long = middle
+        return found
 
-    def _known(self, length: int) -> np.ndarray:
-        while len(self._hashes) < length:
-            self._last = _longer(self._last, self._tokens, len(self._hashes) + 1)
-            self._hashes.append(np.unique(self._last))
-        return self._hashes[length - 1]
+    def _holds(self, runs: tuple[int, np.ndarray]) -> bool:
+        """Whether any of those runs is one of the training codes."""
+        length, own = runs
+        if length not in self._known:
+            self._known[length] = np.sort(self._sums.runs(length)[1])
+        known = self._known[length]
+        if not len(known):
+            return False
+        place = np.minimum(np.searchsorted(known, own), len(known) - 1)
+        return bool((known[place] == own).any())
+
+
+class _Sums:
+    """Running sums of tokens times powers of an odd number, modulo 2⁶⁴, from which follows the hash of any run (Karp
+    and Rabin 1987)."""
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        mixed = (tokens ^ (tokens >> np.uint64(7))) * _BASE
+        powers = np.cumprod(np.full(len(tokens), _BASE))
+        self._sums = np.append(np.uint64(0), np.cumsum(mixed * powers))
+        inverse = np.uint64(pow(int(_BASE), -1, 1 << 64))
+        self._undone = np.cumprod(np.full(len(tokens), inverse))
+
+    def runs(self, length: int) -> tuple[int, np.ndarray]:
+        """`length`, and the hash of the run of that many tokens from each place on."""
+        count = max(0, len(self._sums) - length)
+        return length, (self._sums[length:] - self._sums[:count]) * self._undone[:count]
 
 
 def _tokens(codes: np.ndarray) -> np.ndarray:
@@ -63,16 +89,6 @@ def _tokens(codes: np.ndarray) -> np.ndarray:
     wide = codes[:, :_BOOKS].astype(np.uint64)
     tokens = (wide[:, 0] << np.uint64(20)) + wide[:, -1] + np.uint64(1)
     return tokens[np.append(True, tokens[1:] != tokens[:-1])] if len(tokens) else tokens
-
-
-def _longer(hashes: np.ndarray, tokens: np.ndarray, length: int) -> np.ndarray:
-    """Hashes of runs of `length - 1` tokens from each place on → of `length`."""
-    count = len(tokens) - length + 1
-    power = np.uint64(pow(int(_BASE), length - 1, 1 << 64))
-    with np.errstate(over="ignore"):
-        mixed = (tokens[length - 1 :] ^ (tokens[length - 1 :] >> np.uint64(7))) * _BASE
-        longer: np.ndarray = hashes[:count] + mixed * power
-    return longer
 
 
 class Match(NamedTuple):
@@ -108,20 +124,31 @@ class Fingerprints:
         keys, frames = fingerprint
         if not len(keys) or not len(self.keys):
             return Match(-1, 0.0)
-        near = np.concatenate([keys - 1, keys, keys + 1])  # a copy begins between two frames
-        frames = np.tile(frames, 3)
-        first = np.searchsorted(self.keys, near)
-        counts = np.searchsorted(self.keys, near, side="right") - first
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        rows = np.repeat(first, counts) + within
-        offsets = self.frames[rows].astype(np.int64) - np.repeat(frames, counts)
-        votes, tally = np.unique((self.pieces[rows].astype(np.int64) << 32) + offsets + (1 << 31), return_counts=True)
+        first = np.searchsorted(self.keys, keys - 1)  # a copy begins between two frames
+        last = np.searchsorted(self.keys, keys + 1, side="right")
+        reach = int(frames.max()) + 2
+        lowest = np.arange(len(self._before)) * reach + self._before  # each piece has places for its offsets
+        places = self.frames + (lowest + reach - 1)[self.pieces]
+        votes = np.empty(int((last - first).sum()), np.int64)
+        at = 0
+        for begin, end, frame in zip(first.tolist(), last.tolist(), frames.tolist(), strict=True):
+            np.subtract(places[begin:end], frame, out=votes[at : at + end - begin])
+            at += end - begin
         if not len(votes):
             return Match(-1, 0.0)
-        after = np.minimum(np.searchsorted(votes, votes + 1), len(votes) - 1)
-        tally = tally + np.where(votes[after] == votes + 1, tally[after], 0)
+        tally = np.bincount(votes)
+        tally[:-1] += np.where(tally[:-1] > 0, tally[1:], 0)
         best = int(tally.argmax())
-        return Match(int(votes[best] >> 32), min(1.0, float(tally[best] / (len(keys) + _FEW))))
+        piece = int(np.searchsorted(lowest, best, side="right")) - 1
+        return Match(piece, min(1.0, float(tally[best] / (len(keys) + _FEW))))
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        """Frames of the pieces before each."""
+        lengths = np.zeros(int(self.pieces.max()) + 1, np.int64)
+        np.maximum.at(lengths, self.pieces, self.frames.astype(np.int64) + 1)
+        before: np.ndarray = np.cumsum(lengths) - lengths
+        return before
 
 
 def fingerprint(heard: Heard) -> tuple[np.ndarray, np.ndarray]:

@@ -20,10 +20,11 @@ h1 { font-size: 1.4em; } h2 { font-size: 1.15em; margin-top: 2em; } p { max-widt
 table { border-collapse: collapse; margin: .8em 0; } caption { text-align: left; font-weight: 600; }
 th, td { border: 1px solid #ccc; padding: .2em .6em; text-align: right; font-variant-numeric: tabular-nums; }
 td { white-space: nowrap; } td.text { white-space: normal; }
-th:first-child, td.text { text-align: left; } td small { color: #666; } img { max-width: 100%; }
-audio { height: 32px; width: 260px; } .scroll { overflow-x: auto; }
+th:first-child, td.text { text-align: left; } th:first-child { white-space: nowrap; }
+td small { color: #666; } img { max-width: 100%; }
+audio { height: 32px; width: 220px; } .scroll { overflow-x: auto; }
 """
-_PLAYERS = 60
+_PLAYERS, _SUSPECTS = 60, 20
 _COLOURS = ("#3465a4", "#cc6600", "#4e9a06", "#75507b", "#a40000", "#555753", "#c4a000", "#06989a")
 
 
@@ -31,29 +32,32 @@ def write_page(
     report: dict[str, Any], clips: Mapping[str, Sequence[Clip]], folders: dict[str, Path], path: Path
 ) -> None:
     """Write the page; `folders` tells where the clips of each system lie, for the players."""
-    columns = report["systems"]
+    columns, reference = report["systems"], report["reference"]
     first = next(iter(columns))
+    baselines = report.get("baselines", {"systems": {}})["systems"]
+    everyone = columns | {name: told for name, told in baselines.items() if name not in columns}
     parts = [
         f"<h1>Evaluation of {escape(first)}</h1>",
         f"<p>{report['prompts']['count']} prompts (list {report['prompts']['hash']}), audiogen {report['audiogen']}. "
         "Each figure is a mean with its 95 % interval (bootstrap over prompts). <b>real</b> is the ceiling: what the "
         "same estimators say of held-out music with known labels; <b>codec</b> the same music through the codec; "
         "<b>floor</b> what the clips score for other prompts' wishes.</p>",
-        _picture(_marks_figure(report)),
-        _marks_table(report),
+        _picture(_marks_figure(columns, reference)),
+        _marks_table(columns, reference),
         "<h2>By kind of prompt</h2>",
         _kinds_table(columns[first]),
         "<h2>Sound, form, distance</h2>",
         "<p>Distances are of the tagger's vectors to those of held-out music; lower is nearer. Figures of different "
         "numbers of windows do not compare.</p>",
-        _sound_table(report),
-        *_training(report),
-        "<h2>Failures</h2>",
-        _failures(columns),
+        _sound_table(columns, reference, report.get("clap", {})),
+        *_baselines(report),
+        *_training(report, everyone),
+        "<h2>Clips that fail</h2>",
+        _failures(everyone),
         "<h2>Tempo and style, asked and heard</h2>",
         _picture(_heard_figure(clips[first])),
         "<h2>Clips</h2>",
-        _players(clips[first], folders[first], path.parent),
+        _players(clips[first], folders, path.parent),
     ]
     title = f"Evaluation of {first}"
     write_text(
@@ -63,9 +67,8 @@ def write_page(
     )
 
 
-def _columns(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    reference = [(name, report["reference"][name]) for name in ("real", "codec")]
-    return [*report["systems"].items(), *reference]
+def _columns(systems: dict[str, Any], reference: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [*systems.items(), *((name, reference[name]) for name in ("real", "codec"))]
 
 
 def _cell(told: dict[str, Any] | None, digits: int = 2) -> str:
@@ -84,9 +87,9 @@ def _row(name: str, cells: Sequence[str]) -> str:
     return f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>"
 
 
-def _marks_table(report: dict[str, Any]) -> str:
-    columns = _columns(report)
-    first = next(iter(report["systems"].values()))
+def _marks_table(systems: dict[str, Any], reference: dict[str, Any]) -> str:
+    columns = _columns(systems, reference)
+    first = next(iter(systems.values()))
     rows = []
     for mark, text in MARKS.items():
         if not any(mark in told["marks"] for _, told in columns):
@@ -107,8 +110,8 @@ def _kinds_table(told: dict[str, Any]) -> str:
     return _table(["asked for", *kinds], rows)
 
 
-def _sound_table(report: dict[str, Any]) -> str:
-    columns = _columns(report)
+def _sound_table(systems: dict[str, Any], reference: dict[str, Any], clap: dict[str, Any]) -> str:
+    columns = _columns(systems, reference)
     rows = []
     for group, names in (("sound", SOUND), ("form", FORM)):
         for name, text in names.items():
@@ -116,18 +119,49 @@ def _sound_table(report: dict[str, Any]) -> str:
             rows.append(_row(text, [_cell(told[group].get(name), digits) for _, told in columns]))
     for name, text in (("frechet", "Fréchet distance"), ("kernel", "kernel distance"), ("rows", "windows")):
         values = [told["distance"].get(name) for _, told in columns]
-        rows.append(_row(text, [f"<td>{'' if value is None else f'{value:g}'}</td>" for value in values]))
+        rows.append(_row(text, [_number(value, "g") for value in values]))
+    if "halves" in clap:
+        halves = {"real": clap["halves"]}  # the ceiling: held-out music against held-out music
+        for name, text in (
+            ("frechet", "CLAP: Fréchet distance"),
+            ("kernel", "CLAP: kernel distance"),
+            ("rows", "CLAP: windows"),
+        ):
+            values = [told.get("clap", halves.get(column, {})).get(name) for column, told in columns]
+            rows.append(_row(text, [_number(value, "g") for value in values]))
     for name, text in (("takes", "takes of a prompt apart"), ("prompts", "prompts apart")):
         values = [told["diversity"].get(name) for _, told in columns]
-        rows.append(_row(text, [f"<td>{'' if value is None else f'{value:.3f}'}</td>" for value in values]))
-    return _table(["measure", *(name for name, _ in columns)], rows)
+        rows.append(_row(text, [_number(value, ".3f") for value in values]))
+    missing = f"<p>CLAP: {escape(clap['missing'])}.</p>" if "missing" in clap else ""
+    return _table(["measure", *(name for name, _ in columns)], rows) + missing
 
 
-def _training(report: dict[str, Any]) -> list[str]:
+def _number(value: float | None, form: str) -> str:
+    return "<td></td>" if value is None else f"<td>{value:{form}}</td>"
+
+
+def _baselines(report: dict[str, Any]) -> list[str]:
+    if "baselines" not in report:
+        return []
+    told, reference = report["baselines"], report["reference"]
+    systems, first = told["systems"], next(iter(told["systems"]))
+    return [
+        "<h2>Baselines</h2>",
+        f"<p>Asked fewer prompts: {told['prompts']}, once each. The column {escape(first)} is of its clips of the same "
+        "prompts.</p>",
+        _picture(_marks_figure(systems, reference)),
+        _marks_table(systems, reference),
+        _sound_table(
+            systems, reference, {name: each for name, each in report.get("clap", {}).items() if name == "halves"}
+        ),
+    ]
+
+
+def _training(report: dict[str, Any], systems: dict[str, Any]) -> list[str]:
     parts: list[str] = []
     held_out = report.get("held_out")
     if held_out is not None:
-        columns = [(name, told["copying"]) for name, told in report["systems"].items()] + [("held-out music", held_out)]
+        columns = [(name, told["copying"]) for name, told in systems.items()] + [("held-out music", held_out)]
         rows = [_row("fingerprint agreeing, share", [_cell(told["fingerprint_share"], 3) for _, told in columns])]
         if any("longest_run_frames" in told for _, told in columns):
             rows.append(
@@ -135,30 +169,43 @@ def _training(report: dict[str, Any]) -> list[str]:
             )
         rows.append(_row("suspects", [f"<td>{len(told['suspects'])}</td>" for _, told in columns]))
         parts += ["<h2>Copies of the training music</h2>", _table(["", *(name for name, _ in columns)], rows)]
-        for name, told in columns[:-1]:
-            for each in told["suspects"][:20]:
-                like = f"{escape(each['file'])} is like {escape(each['piece'])}, {each['share']:.2f}"
-                parts.append(f"<p>{escape(name)}: {like}</p>")
-    if report.get("model"):
-        told = report["model"]
         rows = [
             _row(
-                name, [f"<td>{each['bits_a_second']:.1f}</td>", *(f"<td>{bits:.1f}</td>" for bits in each["codebooks"])]
+                name,
+                [f'<td class="text">{escape(each[what])}</td>' for what in ("file", "piece")]
+                + [_number(each["share"], ".2f")],
             )
-            for name, each in told.items()
-            if isinstance(each, dict)
+            for name, told in columns[:-1]
+            for each in told["suspects"][:_SUSPECTS]
         ]
-        books = len(next(each for each in told.values() if isinstance(each, dict))["codebooks"])
-        header = ["bits a second", "all", *(str(book + 1) for book in range(books))]
-        parts += [f"<h2>Cross-entropy on {told['pieces']} held-out pieces</h2>", _table(header, rows)]
+        if rows:
+            parts.append(_table(["system", "file", "is like", "share"], rows))
+    if report.get("model"):
+        told = report["model"]
+        measured = {name: each for name, each in told.items() if isinstance(each, dict)}
+        rows = [
+            _row(
+                f"divergence {name}" if name.startswith("from ") else name,
+                [_number(value, ".1f") for value in (each["bits_a_second"], *each["codebooks"])],
+            )
+            for name, each in measured.items()
+        ]
+        books = len(next(iter(measured.values()))["codebooks"])
+        header = ["bits a second", "all codebooks", *(str(book + 1) for book in range(books))]
+        parts += [
+            f"<h2>Cross-entropy on {told['pieces']} held-out pieces</h2>",
+            "<p>Lower is better. Divergence (Kullback-Leibler) is of the first model from the others.</p>",
+            _table(header, rows),
+        ]
     return parts
 
 
 def _failures(columns: dict[str, Any]) -> str:
     rows = [
-        _row(name, [f'<td class="text">{escape(each[what])}</td>' for what in ("file", "problem")])
+        _row(name, [f'<td class="text">{escape(text)}</td>' for text in (each["file"], each[what])])
         for name, told in columns.items()
-        for each in told["failures"]
+        for group, what in (("failures", "problem"), ("faults", "fault"))
+        for each in told[group]
     ]
     extra = [
         f"<p>{escape(name)}: {len(told['not_asked_for'])} files belong to no prompt, such as "
@@ -169,20 +216,24 @@ def _failures(columns: dict[str, Any]) -> str:
     return (_table(["system", "file", "problem"], rows) if rows else "<p>None.</p>") + "".join(extra)
 
 
-def _players(clips: Sequence[Clip], folder: Path, beside: Path) -> str:
+def _players(clips: Sequence[Clip], folders: dict[str, Path], beside: Path) -> str:
+    """Clips of the first system, spread over the prompts, and beside each what the others made of the prompt."""
     step = max(1, len(clips) // _PLAYERS)
     rows = []
     for clip in clips[::step][:_PLAYERS]:
         if clip.measured is None:
             continue
-        link = _link(folder / clip.prompt.file(clip.take), beside)
         tags = clip.measured["tags"]
         heard = f"{next(iter(tags['style']))}, {tags['tempo_bpm']['heard']:.0f} bpm, {tags['key']['heard']}"
-        rows.append(
-            f'<tr><td class="text">{escape(clip.prompt.prompt)}</td><td class="text">{escape(heard)}</td>'
-            f'<td><audio controls preload="none" src="{escape(link, quote=True)}"></audio></td></tr>'
-        )
-    return _table(["prompt", "heard", ""], rows)
+        cells = [f'<td class="text">{escape(text)}</td>' for text in (clip.prompt.prompt, heard)]
+        for folder in folders.values():
+            path = folder / clip.prompt.file(clip.take)
+            link = escape(_link(path, beside), quote=True)
+            cells.append(
+                f'<td><audio controls preload="none" src="{link}"></audio></td>' if path.is_file() else "<td></td>"
+            )
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return _table(["prompt", f"heard in {next(iter(folders))}", *folders], rows)
 
 
 def _link(path: Path, beside: Path) -> str:
@@ -200,11 +251,11 @@ def _picture(drawing: Any) -> str:
     return f'<div><img alt="" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"></div>'
 
 
-def _marks_figure(report: dict[str, Any]) -> Any:
+def _marks_figure(systems: dict[str, Any], reference: dict[str, Any]) -> Any:
     """Bars of every mark with intervals; the ceiling as a line, the floor as a dotted one."""
     from matplotlib.figure import Figure
 
-    columns = list(report["systems"].items())
+    columns = list(systems.items())
     shown = [mark for mark in MARKS if any(mark in told["marks"] for _, told in columns)]
     drawing = Figure(figsize=(12, 4.6), dpi=90, layout="constrained")
     axis = drawing.subplots()
@@ -220,7 +271,7 @@ def _marks_figure(report: dict[str, Any]) -> Any:
             axis.plot([at, at], [value["low"], value["high"]], color="black", linewidth=1)
     for place, mark in enumerate(shown):
         for value, style, label in (
-            (report["reference"]["real"]["marks"].get(mark, {}).get("value"), "-", "real"),
+            (reference["real"]["marks"].get(mark, {}).get("value"), "-", "real"),
             (columns[0][1]["marks"].get(mark, {}).get("floor"), ":", "floor"),
         ):
             if value is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from audiogen.evaluation.clips import MARKS, ending_mark, length_mark, marks, plan_marks
+from audiogen.evaluation.clips import MARKS, ending_mark, faults, length_mark, marks, plan_marks
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.statistics import estimate, frechet_distance, kernel_distance
 from audiogen.evaluation.systems import Clip
@@ -112,6 +112,11 @@ def summarise(clips: Sequence[Clip], folder: Path, reference: np.ndarray | None)
         "failures": [
             {"file": clip.prompt.file(clip.take), "problem": clip.problem} for clip in clips if clip.problem is not None
         ],
+        "faults": [
+            {"file": clip.prompt.file(clip.take), "fault": ", ".join(found)}
+            for clip in sounding
+            if (found := faults(clip.prompt.seconds, clip.measured or {}))
+        ],
         "marks": rows,
         "by_kind": {
             kind: {
@@ -151,10 +156,13 @@ def _form_value(measured: dict[str, Any], name: str) -> Any:
 
 
 def _distances(clips: Sequence[Clip], reference: np.ndarray | None) -> dict[str, Any]:
-    """Between the vectors of all windows of the clips and those of held-out music."""
     vectors = [clip.vectors for clip in clips if clip.vectors is not None]
-    rows = np.concatenate(vectors) if vectors else np.zeros((0, 1))
-    if reference is None or len(rows) < _DISTANCE_ROWS:
+    return distances(np.concatenate(vectors) if vectors else np.zeros((0, 1)), reference)
+
+
+def distances(rows: np.ndarray, reference: np.ndarray | None) -> dict[str, Any]:
+    """Between the vectors of all windows of the clips `[N, D]` and those of held-out music `[M, D]`; null of few."""
+    if reference is None or min(len(rows), len(reference)) < _DISTANCE_ROWS:
         return {"rows": len(rows), "frechet": None, "kernel": None}
     return {
         "rows": len(rows),

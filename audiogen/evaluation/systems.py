@@ -7,17 +7,14 @@ was interrupted goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from audiogen.evaluation.processes import spread
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.files import atomic_path, sha256_file, write_json
 from audiogen.interfaces import Attributes, AudiogenError, Prompt, Score
@@ -152,7 +149,9 @@ def measure_system(
     total = sum(prompt.seconds for prompt, _ in wanted)
     done = total - sum(prompt.seconds for prompt, _, _ in jobs_left)
     progress(done, total)
-    for prompt, take, key, result in _measured(system.folder, jobs_left, jobs):
+    left = {system.folder / prompt.file(take): (prompt, take, key) for prompt, take, key in jobs_left}
+    for path, result in spread(_measure, list(left), jobs):
+        prompt, take, key = left[path]
         name = prompt.file(take)
         if isinstance(result, str):
             found[name] = Clip(prompt, take, None, None, result)
@@ -171,48 +170,6 @@ def not_asked_for(system: System, prompts: Sequence[EvaluationPrompt]) -> list[s
 
 
 Result = tuple[dict[str, Any], np.ndarray] | str
-
-
-def _measured(
-    folder: Path, jobs_left: Sequence[tuple[EvaluationPrompt, int, str]], jobs: int
-) -> Iterator[tuple[EvaluationPrompt, int, str, Result]]:
-    if not jobs_left:
-        return
-    workers = min(jobs or len(os.sched_getaffinity(0)), len(jobs_left))
-    if workers == 1:
-        with one_thread():
-            for prompt, take, key in jobs_left:
-                yield prompt, take, key, _measure(folder / prompt.file(take))
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool:
-        pending = {
-            pool.submit(_measure, folder / prompt.file(take)): (prompt, take, key) for prompt, take, key in jobs_left
-        }
-        try:
-            for item in as_completed(pending):
-                yield *pending[item], item.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order, however many processes measure."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def start_worker() -> None:
-    """A measuring process has one thread."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _measure(path: Path) -> Result:

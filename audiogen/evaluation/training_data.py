@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +13,17 @@ from audiogen.audio.sinks import Subtype
 from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.codes import PreparedCodes
 from audiogen.data.manifest import Track, read_manifest, resolve
-from audiogen.evaluation.copying import CodeRuns, Fingerprints, fingerprint
+from audiogen.evaluation.clap import embeddings
+from audiogen.evaluation.copies import TrainingMusic, find_copies, make_fingerprints
 from audiogen.evaluation.likelihood import measure_model
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.statistics import estimate
-from audiogen.evaluation.systems import Clip, Progress, start_worker
-from audiogen.files import atomic_path
+from audiogen.evaluation.summary import distances
+from audiogen.evaluation.systems import Clip, Progress
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import AudiogenError
 from audiogen.lm.engine import EagerEngine
 from audiogen.lm.model import MusicLM
-from audiogen.style.hearing import hear_file
 
 SUSPECT_SHARE = 0.14
 """of a clip's fingerprint agreeing with one piece at one offset (`audiogen.evaluation.copying.Match`): from here on
@@ -43,7 +39,10 @@ class TrainingData:
     def __init__(
         self, manifest: Path, root: Path, codes: Path | None, codec_folder: Path, kept: Path, jobs: int
     ) -> None:
-        """`kept`: a folder for fingerprints, made once. Raises AudiogenError for what is missing."""
+        """`kept`: a folder for the fingerprints of its pieces and for what is found in held-out ones.
+
+        Raises AudiogenError for what is missing.
+        """
         tracks = read_manifest(manifest)
         self.train = [track for track in tracks if track.split == "train"]
         self.others = [track for track in tracks if track.split != "train"]
@@ -52,79 +51,75 @@ class TrainingData:
         for track in tracks:
             if not resolve(root, track).is_file():
                 raise AudiogenError(f"{root}: {track.path} of {manifest} is missing; give its folder with --root")
-        self.root, self._kept, self._jobs = root, kept, jobs
-        self._codec_folder = codec_folder
+        self.root, self._jobs = root, jobs
+        self._music = TrainingMusic(manifest, root, codes, codec_folder, kept)
         self._codes = None if codes is None else PreparedCodes(codes, [*self.train, *self.others], codec_folder)
-        self._prints: Fingerprints | None = None
-        self._runs: CodeRuns | None = None
 
     # --- copies -----------------------------------------------------------------------------------------------------
 
-    def copying(self, clips: Sequence[Clip], folder: Path, progress: Progress) -> dict[str, Any]:
-        """How much each clip agrees with some training piece; those that agree suspiciously are named."""
+    def copying(self, clips: Sequence[Clip], folder: Path, kept: Path, progress: Progress) -> dict[str, Any]:
+        """How much each clip agrees with some training piece; those that agree suspiciously are named. What is found
+        is kept in the folder `kept`."""
         paths = [folder / clip.prompt.file(clip.take) for clip in clips if clip.measured is not None]
-        return self._copies(paths, [path.name for path in paths], progress)
+        return self._copies(paths, kept, progress)
 
     def held_out(self, progress: Progress) -> dict[str, Any]:
         """The same of held-out pieces: what is usual in music of this kind."""
-        return self._copies(
-            [resolve(self.root, track) for track in self.others], [t.path for t in self.others], progress
-        )
+        paths = [resolve(self.root, track) for track in self.others]
+        return self._copies(paths, self._music.kept / "held-out", progress)
 
-    def _copies(self, paths: Sequence[Path], names: Sequence[str], progress: Progress) -> dict[str, Any]:
-        prints, runs = self._index(progress)
-        codec = SpectralCodec.load(self._codec_folder) if runs is not None else None
-        shares, lengths, suspects = [], [], []
-        for number, (path, name) in enumerate(zip(paths, names, strict=True), 1):
-            match = prints.match(self._fingerprint(path))
-            shares.append(match.share)
-            if match.share >= SUSPECT_SHARE:
-                suspects.append({"file": name, "piece": self.train[match.piece].path, "share": round(match.share, 4)})
-            if codec is not None and runs is not None:
-                sound = read(path, codec.sample_rate, codec.channels)
-                lengths.append(runs.longest(codec.encode(sound.samples[None])[0].T.numpy()))
-            progress(number, len(paths))
-        found: dict[str, Any] = {"fingerprint_share": estimate(shares).to_json(), "suspects": suspects}
-        if lengths:
-            found["longest_run_frames"] = estimate(lengths).to_json() | {"longest": max(lengths)}
-        return found
+    def _copies(self, paths: Sequence[Path], kept: Path, progress: Progress) -> dict[str, Any]:
+        make_fingerprints(self._music, [resolve(self.root, track) for track in self.train], self._jobs, progress)
+        found = find_copies(self._music, paths, kept, self._jobs, progress)
+        copies = [found[path] for path in paths]
+        told: dict[str, Any] = {
+            "fingerprint_share": estimate([copy.share for copy in copies]).to_json(),
+            "suspects": [
+                {"file": path.name, "piece": copy.piece, "share": round(copy.share, 4)}
+                for path, copy in zip(paths, copies, strict=True)
+                if copy.share >= SUSPECT_SHARE
+            ],
+        }
+        runs = [copy.run for copy in copies if copy.run is not None]
+        if runs:
+            told["longest_run_frames"] = estimate(runs).to_json() | {"longest": max(runs)}
+        return told
 
-    def _index(self, progress: Progress) -> tuple[Fingerprints, CodeRuns | None]:
-        if self._prints is None:
-            paths = [resolve(self.root, track) for track in self.train]
-            missing = [path for path in paths if not self._file(path).exists()]
-            if missing:
-                self._kept.mkdir(parents=True, exist_ok=True)
-                workers = min(self._jobs or len(os.sched_getaffinity(0)), len(missing))
-                targets = [self._file(path) for path in missing]
-                with ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool:
-                    for number, _ in enumerate(pool.map(_fingerprint_to, missing, targets), 1):
-                        progress(number, len(missing))
-            self._prints = Fingerprints.of([self._fingerprint(path) for path in paths])
-        if self._codes is not None and self._runs is None:
-            self._runs = CodeRuns([np.asarray(self._codes[index]) for index in range(len(self.train))])
-        return self._prints, self._runs
+    # --- distances to the ear of CLAP -------------------------------------------------------------------------------
 
-    def _fingerprint(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        kept = self._file(path)
-        if not kept.exists():
-            return fingerprint(hear_file(path))
-        pairs = np.load(kept, allow_pickle=False)
-        return pairs[0], pairs[1]
+    def clap(
+        self, weights: Path, clips: Sequence[Clip], folder: Path, kept: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """Distances of clips to held-out music."""
+        paths = [folder / clip.prompt.file(clip.take) for clip in clips if clip.measured is not None]
+        rows = embeddings(weights, paths, kept, self._jobs, progress) if paths else np.zeros((0, 1))
+        return distances(rows, self._clap_rows(weights, self.others, progress))
 
-    def _file(self, path: Path) -> Path:
-        """Of a training piece's fingerprint, named by path, size and time of change."""
-        told = path.stat()
-        name = hashlib.sha256(f"{path} {told.st_size} {told.st_mtime_ns}".encode()).hexdigest()[:24]
-        return self._kept / f"{name}.npy"
+    def clap_of_held_out(self, weights: Path, progress: Progress) -> dict[str, Any]:
+        """Distances between two halves of the held-out music: what no difference gives, with so few windows."""
+        one, other = (self._clap_rows(weights, self.others[half::2], progress) for half in (0, 1))
+        return {"weights": weights.name, "halves": distances(one, other)}
+
+    def _clap_rows(self, weights: Path, tracks: Sequence[Track], progress: Progress) -> np.ndarray:
+        paths = [resolve(self.root, track) for track in tracks]
+        return embeddings(weights, paths, self._music.kept / "clap", self._jobs, progress)
 
     # --- the model --------------------------------------------------------------------------------------------------
 
     def likelihood(self, models: Sequence[tuple[str, LoadedModel]], progress: Progress) -> dict[str, Any] | None:
         """Bits a second on held-out pieces and divergences, in float32; None without codes or a model that reads
-        scores."""
-        ours = [(name, model) for name, model in models if isinstance(model.lm, MusicLM) and model.folder is not None]
-        if self._codes is None or not ours:
+        scores and writes codes of the same codec."""
+        if self._codes is None:
+            return None
+        ours = [
+            (name, model)
+            for name, model in models
+            if isinstance(model.lm, MusicLM)
+            and model.folder is not None
+            and isinstance(model.codec, SpectralCodec)
+            and model.codec.fingerprint == self._codes.fingerprint
+        ]
+        if not ours:
             return None
         loaded = [(name, MusicLM.load(model.folder / "lm")) for name, model in ours if model.folder is not None]
         same = loaded[0][1].config
@@ -167,9 +162,3 @@ def _fit(prompt: EvaluationPrompt, track: Track) -> float:
     found -= sum(name in track.instruments for name in asked.absent)
     found += 1.0 * (asked.beats_per_bar is not None and track.beats_per_bar == asked.beats_per_bar)
     return found + min(1.0, track.seconds / prompt.seconds)
-
-
-def _fingerprint_to(path: Path, target: Path) -> None:
-    keys, frames = fingerprint(hear_file(path))
-    with atomic_path(target) as temporary:
-        np.save(temporary, np.stack([keys, frames]), allow_pickle=False)

@@ -9,8 +9,8 @@ from audiogen.interfaces import AudiogenError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILES = (
-    "config.json", "generation_config.json", "tokenizer.json", "README.md", "model*.safetensors",
-    "model.safetensors.index.json",
+    "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "README.md",
+    "model*.safetensors", "model.safetensors.index.json",
 )  # fmt: skip
 
 
@@ -41,3 +41,13 @@ def fetch(name: str) -> Path:
     if not (folder / "config.json").is_file():
         raise AudiogenError(f"{name}: holds no config.json, so it is no model; see https://huggingface.co/{name}")
     return folder
+
+
+def cached(name: str) -> Path | None:
+    """The folder of a model that was fetched before; nothing is downloaded."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, local_files_only=True))
+    except Exception:  # of several libraries, by the version of huggingface_hub
+        return None

@@ -121,3 +121,12 @@ def _tokenizer(path: Path, vocab_size: int) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def library() -> Any:
+    """The module transformers. Raises AudiogenError for a missing extra."""
+    try:
+        import transformers
+    except ImportError:
+        raise AudiogenError("transformers is not installed: pip install 'audiogen[text]'") from None
+    return transformers

@@ -44,6 +44,7 @@ def test_a_recording_goes_on(model_folder: Path, tmp_path: Path) -> None:
         (("evaluate", "nothing", "-o", "report"), "no model 'nothing'"),
         (("evaluate", "a", "b/a", "-o", "report"), "the same name"),
         (("evaluate", "mini", "-o", "report", "--codes", "c"), "--against"),
+        (("evaluate", "mini", "-o", "report", "--clap", "c"), "--against"),
         (("evaluate", "mini", "-o", "report", "--prompts", "p.jsonl"), "p.jsonl:1"),
         (("evaluate", "--listen", "one", "-o", "t.html"), "two folders or more"),
         (("evaluate", "--listened", "key.json", "-o", "s.json"), "needs the key and the results"),

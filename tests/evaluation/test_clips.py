@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audiogen.evaluation.clips import asked_of, ending_mark, length_mark, marks, plan_marks
+from audiogen.evaluation.clips import asked_of, ending_mark, faults, length_mark, marks, plan_marks
 from audiogen.evaluation.prompts import Asked
 from audiogen.evaluation.reference import excerpt
 from audiogen.interfaces import INSTRUMENTS, MOODS, STYLES, Attributes, Chord, Key, Score
@@ -43,6 +43,22 @@ def test_length_and_ending() -> None:
     assert ending_mark(measured()) == 1.0
     assert ending_mark(measured(sound={"ending_db": -3.0})) == 0.0
     assert ending_mark(measured(seconds=12.0)) is None
+
+
+def test_faults_are_told_in_words() -> None:
+    good = {"silence_seconds": 0.6, "stuck_seconds": 0.0, "clipped_share": 0.005}
+    form = {"boundaries_seconds": [], "repeated_share": 0.3}
+    whole = measured(defects=good, sound={"clicks": 0}, form=form)
+    assert faults(30.0, whole) == []
+    assert faults(31.0, whole) == ["lasts 30.000 s instead of 31"]
+    for change, word in (
+        ({"defects": good | {"silence_seconds": 1.5}}, "silent for 1.50 s"),
+        ({"defects": good | {"stuck_seconds": 3.0}}, "stuck in a loop for 3.0 s"),
+        ({"defects": good | {"clipped_share": 0.05}}, "5.0 % of its samples are clipped"),
+        ({"sound": {"clicks": 4}}, "8 clicks a minute"),
+        ({"form": form | {"repeated_share": 0.8}}, "repeats itself to the letter"),
+    ):
+        assert faults(30.0, whole | change) == [word]
 
 
 def test_marks_by_the_plan() -> None:

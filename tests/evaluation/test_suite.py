@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from audiogen.audio.io import read, write
+from audiogen.evaluation.clap import NotAtHand
 from audiogen.evaluation.prompts import EvaluationPrompt
-from audiogen.evaluation.suite import Subject, evaluate
+from audiogen.evaluation.suite import Subject, evaluate, fewer
 from audiogen.evaluation.summary import summarise
 from audiogen.evaluation.systems import Clip
 from audiogen.evaluation.training_data import TrainingData
@@ -112,15 +113,37 @@ def test_against_the_training_music(tmp_path: Path) -> None:
     for name, samples in (("a-1", copied), ("a-2", tiny.notes(6.0, seed=40))):
         write(folder / f"{name}.wav", Waveform(samples, tiny.RATE))
     report = evaluate(
-        [Subject("theirs", str(folder)), Subject("retrieval", None, takes=1)], PROMPTS[:1], tmp_path / "report", quiet,
-        against=data, jobs=1,
+        [Subject("theirs", str(folder)), Subject("retrieval", None, baseline=True)], PROMPTS[:1], tmp_path / "report",
+        quiet, against=data, clap=NotAtHand("no weights here"), jobs=1,
     )  # fmt: skip
     suspects = report["systems"]["theirs"]["copying"]["suspects"]
     assert [(each["file"], each["piece"]) for each in suspects] == [("a-1.wav", "1.wav")]
-    assert report["systems"]["retrieval"]["copying"]["suspects"][0]["file"] == "a-1.wav"
+    baselines = report["baselines"]["systems"]
+    assert baselines["retrieval"]["copying"]["suspects"][0]["file"] == "a-1.wav"
+    assert baselines["theirs"]["clips"] == 1 and baselines["theirs"]["copying"]["suspects"] == suspects
+    assert report["clap"] == {"missing": "no weights here"}
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Baselines" in page and "no weights here" in page and "1.wav" in page
     assert report["held_out"]["fingerprint_share"]["count"] == 1 and report["model"] is None
 
 
 def test_no_clips_at_all_are_no_crash(tmp_path: Path) -> None:
     found = summarise([Clip(PROMPTS[0], 1, None, None, "is missing")], tmp_path, None)
     assert found["marks"]["tempo"]["value"] == 0.0 and found["distance"]["rows"] == 0
+
+
+def test_baselines_are_asked_the_vocabulary_or_all_there_is() -> None:
+    known = PROMPTS[0].model_copy(update={"kind": "vocabulary"})
+    assert fewer((known, PROMPTS[1])) == [known] and fewer(PROMPTS) == list(PROMPTS)
+
+
+def test_a_clip_at_fault_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    samples = tiny.notes(6.0, seed=1)
+    samples[:, 2 * tiny.RATE : 4 * tiny.RATE] = 0
+    write(folder / "a-1.wav", Waveform(samples, tiny.RATE))
+    report = evaluate([Subject("theirs", str(folder), takes=1)], PROMPTS[:1], tmp_path / "report", quiet, jobs=1)
+    assert [each["file"] for each in report["systems"]["theirs"]["faults"]] == ["a-1.wav"]
+    assert "silent for 2" in report["systems"]["theirs"]["faults"][0]["fault"]
+    assert "silent for 2" in (tmp_path / "report" / "report.html").read_text()
