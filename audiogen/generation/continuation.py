@@ -88,14 +88,14 @@ class Continuation:
         """The recording and what follows it, in chunks `[C, S]`. Up to the join the recording fades into what the codec
         makes of it, so that its sound does not change all at once."""
         rate, kept = self.recording.sample_rate, self.recording.samples
-        for block in kept[:, : kept.shape[1] - self._fade_samples].split(round(_BLOCK_SECONDS * rate), 1):
+        for block in kept[:, : kept.shape[1] - self.fade_samples].split(round(_BLOCK_SECONDS * rate), 1):
             yield Waveform(block, rate)
-        yield from self._from_fade(generator, chunk_frames)
+        yield from self.play_join(generator, chunk_frames)
 
-    def _from_fade(self, generator: Generator, chunk_frames: int) -> Iterator[Waveform]:
-        """... from half a second before the join on."""
+    def play_join(self, generator: Generator, chunk_frames: int) -> Iterator[Waveform]:
+        """The same from `fade_samples` before the join on."""
         rate, kept = self.recording.sample_rate, self.recording.samples
-        fade = self._fade_samples
+        fade = self.fade_samples
         played = self._stream(generator, chunk_frames)
         head = next(played)
         while head.shape[1] < fade:
@@ -107,7 +107,7 @@ class Continuation:
 
     def _stream(self, generator: Generator, chunk_frames: int) -> Iterator[Tensor]:
         """What the model plays from there on, `[C, s]`, as loud as it will be heard."""
-        fade = self._fade_samples
+        fade = self.fade_samples
         at, ramp = -fade, _LEVEL_SECONDS * self.recording.sample_rate
         for part in _from(generator.session(self.request), chunk_frames, self.context_samples - fade):
             done = ((at + torch.arange(part.shape[1])) / ramp).clamp(0, 1)
@@ -115,7 +115,8 @@ class Continuation:
             at += part.shape[1]
 
     @property
-    def _fade_samples(self) -> int:
+    def fade_samples(self) -> int:
+        """Length of the fade before the join."""
         return min(round(_FADE_SECONDS * self.recording.sample_rate), self.context_samples)
 
     def told(self, path: Path) -> dict[str, Any]:
@@ -210,30 +211,42 @@ def cross_fade(out: Tensor, into: Tensor) -> Tensor:
 
 
 def _well_begun(generator: Generator, made: Continuation) -> Continuation:
-    """`made` with the first beginning whose join is hidden, or of a few the one whose join shows least."""
-    rate, kept = made.recording.sample_rate, made.recording
-    whole = Waveform(kept.samples[:, : kept.samples.shape[1] - made._fade_samples], rate)
-    before = _last(whole, AROUND_SECONDS)
-    join = before.samples.shape[1] + made._fade_samples
+    """`made` with the first beginning whose join is hidden, or of a few the one whose join shows least; and with the
+    change of gain that brings what follows to the loudness of the recording."""
     found: list[tuple[float, Continuation]] = []
     while len(found) < _BEGINNINGS and (not found or found[-1][0] > _HIDDEN):
         seed = (made.seed + len(found) * _APART) % 2**63
-        tried = replace(made, request=replace(made.request, seed=seed), beginnings=len(found) + 1)
-        parts = [before.samples]
-        for part in tried._from_fade(generator, CHUNK_FRAMES):
-            parts.append(part.samples)
-            if sum(each.shape[1] for each in parts) >= join + _LEVEL_SECONDS * rate:
-                break
-        clip = torch.cat(parts, 1)[:, : join + round(_LEVEL_SECONDS * rate)]
-        context, after = Waveform(clip[:, :join], rate), Waveform(clip[:, join:], rate)
-        shown = 0.0
-        if min(context.seconds, after.seconds) >= SEAM_SECONDS:
-            steps = seam(Waveform(clip, rate), join / rate)
-            shown = max(steps.level_rank, steps.spectrum_rank)
-        quieter = loudness_lufs(context) - loudness_lufs(after)
-        change = min(max(quieter, -_MOST_DB), _MOST_DB) if math.isfinite(quieter) else 0.0
-        found.append((shown, replace(tried, change_db=change)))
-    return replace(min(found, key=lambda each: each[0])[1], beginnings=len(found))
+        tried = replace(made, request=replace(made.request, seed=seed))
+        found.append((_shown(*_around_join(generator, tried, SEAM_SECONDS)), tried))
+    best = min(found, key=lambda each: each[0])[1]
+    before, after = _around_join(generator, best, _LEVEL_SECONDS)
+    louder = loudness_lufs(after) - loudness_lufs(before)
+    change = min(max(-louder, -_MOST_DB), _MOST_DB) if math.isfinite(louder) else 0.0
+    return replace(best, beginnings=len(found), change_db=change)
+
+
+def _around_join(generator: Generator, made: Continuation, seconds: float) -> tuple[Waveform, Waveform]:
+    """The end of the recording and up to `seconds` of what follows."""
+    rate, kept = made.recording.sample_rate, made.recording.samples
+    untouched = kept[:, : kept.shape[1] - made.fade_samples]
+    parts = [_last(Waveform(untouched, rate), AROUND_SECONDS).samples]
+    join = parts[0].shape[1] + made.fade_samples
+    end = join + round(seconds * rate)
+    for part in made.play_join(generator, CHUNK_FRAMES):
+        parts.append(part.samples)
+        if sum(each.shape[1] for each in parts) >= end:
+            break
+    clip = torch.cat(parts, 1)[:, :end]
+    return Waveform(clip[:, :join], rate), Waveform(clip[:, join:], rate)
+
+
+def _shown(before: Waveform, after: Waveform) -> float:
+    """The larger rank of a join's two steps; 0 where there is too little music to tell."""
+    if min(before.seconds, after.seconds) < SEAM_SECONDS:
+        return 0.0
+    clip = Waveform(torch.cat([before.samples, after.samples], 1), before.sample_rate)
+    steps = seam(clip, before.seconds)
+    return max(steps.level_rank, steps.spectrum_rank)
 
 
 def _from(session: Session, chunk_frames: int, skip: int) -> Iterator[Tensor]:
