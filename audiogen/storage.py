@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ _SHARD_BYTES = 15 * 2**20
 _SCALE = ".row_scale"
 _PART = 1 << 18  # values that are looked at together
 _LARGE = 1 << 20  # bytes
+_HUGE_PAGE, _ARENA = 2 << 20, 32 << 20  # bytes
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -189,6 +191,34 @@ def fresh(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.zeros(tuple(shape), dtype=dtype)
     pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=dtype).view(tuple(shape))
+
+
+class HugePages:
+    """Room for tensors that stay, side by side in pages of 2 MiB where the system gives them to those who ask (Linux).
+
+    To read hundreds of megabytes through pages of 4 KiB takes half as long again: the processor's list of pages does
+    not reach so far. What was not written to takes no memory.
+    """
+
+    def __init__(self) -> None:
+        self._left: Tensor | None = None  # of the arena
+
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Zeros that begin on a cache line. Raises OSError when there is not enough memory."""
+        import torch
+
+        size = math.prod(shape) * dtype.itemsize
+        if not hasattr(mmap, "MADV_HUGEPAGE"):
+            return fresh(shape, dtype)
+        if self._left is None or len(self._left) < size:
+            whole = max(-(-size // _HUGE_PAGE) * _HUGE_PAGE, _ARENA)
+            pages = mmap.mmap(-1, whole + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            with suppress(OSError):  # a system built without them
+                pages.madvise(mmap.MADV_HUGEPAGE)
+            found = torch.frombuffer(pages, dtype=torch.uint8)
+            self._left = found[-found.data_ptr() % _HUGE_PAGE :][:whole]
+        taken, self._left = self._left[:size], self._left[-(-size // 64) * 64 :]
+        return taken.view(dtype).view(tuple(shape))
 
 
 def as_type(value: Tensor, dtype: torch.dtype) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from report import Report, two_cores
+from report import Report, read_speed, two_cores
 
 from audiogen import Generator
 from audiogen.generation.generator import Request
@@ -69,17 +69,6 @@ def step_ms(streams: list[CodeStream], frames: int, repeats: int = 5) -> float:
     return median(took)
 
 
-def bandwidth(size: int) -> float:
-    """Bytes a second that two threads read from a buffer of `size` bytes, the best of many."""
-    buffer = torch.zeros(size // 4)
-    best = 0.0
-    for _ in range(30):
-        began = time.perf_counter()
-        buffer.sum()
-        best = max(best, size / (time.perf_counter() - began))
-    return best
-
-
 def quantised(model: MusicLM) -> EagerEngine:
     """PyTorch's own dynamic int8."""
     engine = EagerEngine(model)
@@ -109,7 +98,7 @@ def single(report: Report, streams: Streams, threads: int) -> Any:
         limit = {"at_most": 2.0} if precision == "int8" else {}
         report.add(f"mini, {precision}, one step with guidance, ms", took, beside, **limit)
         moved = engine.bytes_read([stream._state])
-        speed = bandwidth(moved)
+        speed = read_speed(moved)
         report.add(
             f"— {moved / 2**20:.1f} MiB a step: share of what memory allows", moved / speed / (took / 1e3),
             f"{1e3 * moved / speed:.2f} ms at {speed / 1e9:.0f} GB/s", form="{:.0%}",

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from report import Report, two_cores
+from report import Report, read_speed, two_cores
 
 from audiogen.foreign import Checkpoint
 from audiogen.lm.engine import make_engine
@@ -101,16 +101,6 @@ def our_ms(codes: CodeStream, frames: int) -> float:
         codes.advance(frames)
         took.append(1e3 * (time.perf_counter() - began) / frames)
     return median(took)
-
-
-def read_speed(size: int) -> float:
-    """Bytes a second that the threads read from a buffer of `size` bytes."""
-    buffer, best = torch.zeros(size // 4), 0.0
-    for _ in range(20):
-        began = time.perf_counter()
-        buffer.sum()
-        best = max(best, size / (time.perf_counter() - began))
-    return best
 
 
 def memory(folder: Path) -> None:

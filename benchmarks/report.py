@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,20 @@ def plain_errors() -> Iterator[None]:
     except AudiogenError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def read_speed(size: int) -> float:
+    """Bytes a second that the threads read from `size` bytes in pages such as weights lie in, the best of many."""
+    import torch
+
+    from audiogen.storage import HugePages
+
+    buffer, best = HugePages().zeros((size // 4,), torch.float32).fill_(1.0), 0.0
+    for _ in range(30):
+        began = time.perf_counter()
+        buffer.sum()
+        best = max(best, size / (time.perf_counter() - began))
+    return best
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import sys
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from laws import failed_save_changes_nothing
 from torch import Tensor, nn
 
 from audiogen.interfaces import AudiogenError
-from audiogen.storage import Storage, TensorFile, Weights, fill_module, fingerprint, load_weights, save_weights
+from audiogen.storage import (
+    HugePages,
+    Storage,
+    TensorFile,
+    Weights,
+    fill_module,
+    fingerprint,
+    load_weights,
+    save_weights,
+)
 
 
 def tensors() -> dict[str, Tensor]:
@@ -190,3 +200,15 @@ def test_a_file_cut_while_it_is_read(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:200])
     with pytest.raises(AudiogenError, match=r"00001\.safetensors: truncated while it was read"):
         weights.read("table")
+
+
+def test_tensors_that_stay_lie_side_by_side() -> None:
+    pages = HugePages()
+    first, second, large = (pages.zeros(shape, torch.int8) for shape in ((3, 5), (70,), (40, 2**20)))
+    values = pages.zeros((6, 4), torch.bfloat16)
+    for tensor, value in ((first, 1), (second, 2), (large, 3), (values, 4)):
+        assert not tensor.any() and tensor.data_ptr() % 64 == 0
+        tensor.fill_(value)
+    assert [int(t.sum()) for t in (first, second, large, values)] == [15, 140, 3 * 40 * 2**20, 96]
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        assert second.data_ptr() - first.data_ptr() == 64 and large.data_ptr() % 2**21 == 0

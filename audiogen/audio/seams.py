@@ -13,6 +13,8 @@ SIDE_SECONDS = 0.2
 """what is compared: so much before a moment, and so much after it"""
 AROUND_SECONDS = 20.0
 """the moments that a seam stands beside: so far to both sides"""
+LEAST_SECONDS = 2.0
+"""of music on both sides"""
 
 _SIDE = round(SIDE_SECONDS * FRAME_RATE)
 _WINDOW = 4  # frames that overlap one moment; they belong to neither side
@@ -31,12 +33,14 @@ class Seam:
 
 
 def seam(waveform: Waveform, seconds: float) -> Seam:
-    """Measure the moment at `seconds`. Raises AudiogenError where less than two seconds lie before or after it."""
+    """Measure the moment at `seconds`. Raises AudiogenError where less than `LEAST_SECONDS` lie before or after it."""
     decibels = log_mel(waveform).clamp_min(_FLOOR_DB).numpy()
     at = round(seconds * FRAME_RATE) - _WINDOW // 2
-    near = 2 * FRAME_RATE
+    near = round(LEAST_SECONDS * FRAME_RATE) - _WINDOW // 2
     if not near <= at <= decibels.shape[1] - near:
-        raise AudiogenError(f"a seam at {seconds:g} s of {waveform.seconds:g} s: two seconds are needed on both sides")
+        raise AudiogenError(
+            f"a seam at {seconds:g} s of {waveform.seconds:g} s: {LEAST_SECONDS:g} s are needed on both sides"
+        )
     first, last = max(0, at - round(AROUND_SECONDS * FRAME_RATE)), at + round(AROUND_SECONDS * FRAME_RATE)
     level, spectrum = _steps(decibels[:, first:last])
     here = at - first - _SIDE - _WINDOW // 2

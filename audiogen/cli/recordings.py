@@ -76,7 +76,7 @@ def continue_command(
     print(f"{audio}: heard {heard}; goes on as {told.style}, {told.tempo_bpm:.1f} bpm, {told.key}", file=sys.stderr)
     with progress_bar(str(output)) as progress:
         done = render_continuation(generator, made, audio, output, "PCM_16", plot, progress)
-    joined = f"joined at {made.recording.seconds:.2f} s, seed {made.request.seed}"
+    joined = f"joined at {made.recording.seconds:.2f} s, seed {made.seed}"
     print(f"{output}: {done.seconds:.2f} s in {done.took_seconds:.1f} s, {joined}", file=sys.stderr)
 
 

@@ -1,7 +1,8 @@
 """A recording goes on: its beat, key and style are heard, and a stream begins from its codes.
 
 The stream's clock starts with the last frames of the recording, as many as the model's window holds. The beat that was
-heard runs on; at the first bar line a plan takes over.
+heard runs on; at the first bar line a plan takes over. Several beginnings may be drawn: the first is taken whose join
+shows no more than most moments of the recording do, and it is led to the recording's loudness.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from audiogen.audio.features import loudness_lufs
 from audiogen.audio.io import read
 from audiogen.audio.mastering import TARGET_LUFS
 from audiogen.audio.measured import tempo_met
+from audiogen.audio.seams import AROUND_SECONDS, seam
+from audiogen.audio.seams import LEAST_SECONDS as SEAM_SECONDS
 from audiogen.audio.sinks import Subtype
 from audiogen.files import sha256_file
 from audiogen.generation.generator import Generator, Request
@@ -48,6 +51,10 @@ _SAME_TEMPO = 1.06  # up to this ratio, the tempo asked for is the one that is h
 _TRIMMED_SECONDS = 0.25  # silence at the end that lasts longer is left out
 _WINDOW_SECONDS = 0.05
 _BLOCK_SECONDS = 10.0
+_BEGINNINGS = 6  # are drawn at most
+_APART = 2**40  # their seeds: far from those that people ask for
+_HIDDEN = 0.9  # a step is hidden where it is smaller than a tenth of those around it
+_MOST_DB = 10.0  # by which what follows is brought to the recording's loudness
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,12 @@ class Continuation:
     """of silence at the end of the file, left out"""
     grid: BeatGrid | None
     """the beat of the recording; its clock is the stream's. None where no steady beat is heard"""
+    seed: int
+    """that was asked for; the request's is that of the beginning that was taken"""
+    beginnings: int = 0
+    """that were drawn"""
+    change_db: float = 0.0
+    """of the gain within the first seconds after the join, so that what follows is as loud as the recording"""
 
     @property
     def seconds(self) -> float:
@@ -75,19 +88,36 @@ class Continuation:
         """The recording and what follows it, in chunks `[C, S]`. Up to the join the recording fades into what the codec
         makes of it, so that its sound does not change all at once."""
         rate, kept = self.recording.sample_rate, self.recording.samples
-        fade = min(round(_FADE_SECONDS * rate), self.context_samples)
-        for block in kept[:, : kept.shape[1] - fade].split(round(_BLOCK_SECONDS * rate), 1):
+        for block in kept[:, : kept.shape[1] - self.fade_samples].split(round(_BLOCK_SECONDS * rate), 1):
             yield Waveform(block, rate)
-        session = generator.session(self.request)
-        played = (soften(self.gain * part) for part in _from(session, chunk_frames, self.context_samples - fade))
+        yield from self.play_join(generator, chunk_frames)
+
+    def play_join(self, generator: Generator, chunk_frames: int) -> Iterator[Waveform]:
+        """The same from `fade_samples` before the join on."""
+        rate, kept = self.recording.sample_rate, self.recording.samples
+        fade = self.fade_samples
+        played = self._stream(generator, chunk_frames)
         head = next(played)
         while head.shape[1] < fade:
             head = torch.cat([head, next(played)], 1)
-        yield Waveform(
-            torch.cat([cross_fade(kept[:, kept.shape[1] - fade :], head[:, :fade]), head[:, fade:]], 1), rate
-        )
+        faded = cross_fade(kept[:, kept.shape[1] - fade :], head[:, :fade])
+        yield Waveform(torch.cat([faded, head[:, fade:]], 1), rate)
         for part in played:
             yield Waveform(part, rate)
+
+    def _stream(self, generator: Generator, chunk_frames: int) -> Iterator[Tensor]:
+        """What the model plays from there on, `[C, s]`, as loud as it will be heard."""
+        fade = self.fade_samples
+        at, ramp = -fade, _LEVEL_SECONDS * self.recording.sample_rate
+        for part in _from(generator.session(self.request), chunk_frames, self.context_samples - fade):
+            done = ((at + torch.arange(part.shape[1])) / ramp).clamp(0, 1)
+            yield soften(self.gain * 10 ** (self.change_db * done / 20) * part)
+            at += part.shape[1]
+
+    @property
+    def fade_samples(self) -> int:
+        """Length of the fade before the join."""
+        return min(round(_FADE_SECONDS * self.recording.sample_rate), self.context_samples)
 
     def told(self, path: Path) -> dict[str, Any]:
         """What the JSON beside the clip says of the recording at `path`."""
@@ -99,6 +129,8 @@ class Continuation:
             "cut_seconds": round(self.cut_seconds, 3),
             "context_seconds": self.context_samples / self.recording.sample_rate,
             "gain_db": round(20 * math.log10(self.gain), 3),
+            "gain_change_db": round(self.change_db, 3),
+            "beginnings_drawn": self.beginnings,
             "heard_tempo_bpm": None if heard is None else round(heard.tempo_bpm, 3),
             "heard_beats_per_bar": None if heard is None else heard.beats_per_bar,
         }
@@ -144,7 +176,8 @@ def continue_recording(
     )
     request = generator.request(understood, None, seed, sampling=sampling, score=(score, attributes))
     cut = whole.seconds - recording.seconds
-    return Continuation(recording, replace(request, begun=codes), context, gain, cut, grid)
+    made = Continuation(recording, replace(request, begun=codes), context, gain, cut, grid, seed)
+    return _well_begun(generator, made)
 
 
 def render_continuation(
@@ -152,7 +185,7 @@ def render_continuation(
 ) -> Rendered:
     """Write `path`, the recording and what follows, the JSON beside it and, if asked, the picture; whole or not at
     all."""
-    told = record(generator, made.request) | {"continues": made.told(source)}
+    told = record(generator, replace(made.request, seed=made.seed)) | {"continues": made.told(source)}
     began, done = time.monotonic(), 0.0
     with clip_sink(generator, told, path, subtype) as sink:
         for chunk in made.play(generator, CHUNK_FRAMES):
@@ -175,6 +208,45 @@ def cross_fade(out: Tensor, into: Tensor) -> Tensor:
     rise = place.square() * (3 - 2 * place)
     norm = ((1 - rise).square() + rise.square() + 2 * alike * rise * (1 - rise)).sqrt()
     return (out * (1 - rise) + into * rise) / norm
+
+
+def _well_begun(generator: Generator, made: Continuation) -> Continuation:
+    """`made` with the first beginning whose join is hidden, or of a few the one whose join shows least; and with the
+    change of gain that brings what follows to the loudness of the recording."""
+    found: list[tuple[float, Continuation]] = []
+    while len(found) < _BEGINNINGS and (not found or found[-1][0] > _HIDDEN):
+        seed = (made.seed + len(found) * _APART) % 2**63
+        tried = replace(made, request=replace(made.request, seed=seed))
+        found.append((_shown(*_around_join(generator, tried, SEAM_SECONDS)), tried))
+    best = min(found, key=lambda each: each[0])[1]
+    before, after = _around_join(generator, best, _LEVEL_SECONDS)
+    louder = loudness_lufs(after) - loudness_lufs(before)
+    change = min(max(-louder, -_MOST_DB), _MOST_DB) if math.isfinite(louder) else 0.0
+    return replace(best, beginnings=len(found), change_db=change)
+
+
+def _around_join(generator: Generator, made: Continuation, seconds: float) -> tuple[Waveform, Waveform]:
+    """The end of the recording and up to `seconds` of what follows."""
+    rate, kept = made.recording.sample_rate, made.recording.samples
+    untouched = kept[:, : kept.shape[1] - made.fade_samples]
+    parts = [_last(Waveform(untouched, rate), AROUND_SECONDS).samples]
+    join = parts[0].shape[1] + made.fade_samples
+    end = join + round(seconds * rate)
+    for part in made.play_join(generator, CHUNK_FRAMES):
+        parts.append(part.samples)
+        if sum(each.shape[1] for each in parts) >= end:
+            break
+    clip = torch.cat(parts, 1)[:, :end]
+    return Waveform(clip[:, :join], rate), Waveform(clip[:, join:], rate)
+
+
+def _shown(before: Waveform, after: Waveform) -> float:
+    """The larger rank of a join's two steps; 0 where there is too little music to tell."""
+    if min(before.seconds, after.seconds) < SEAM_SECONDS:
+        return 0.0
+    clip = Waveform(torch.cat([before.samples, after.samples], 1), before.sample_rate)
+    steps = seam(clip, before.seconds)
+    return max(steps.level_rank, steps.spectrum_rank)
 
 
 def _from(session: Session, chunk_frames: int, skip: int) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from audiogen.lm.compiler import NoKernel, kernel
 from audiogen.lm.engine import OutOfRoomError, Settled, Turn
 from audiogen.lm.model import MusicLM
 from audiogen.lm.musicgen import MusicGen, sinusoids
-from audiogen.storage import fresh
+from audiogen.storage import HugePages, fresh
 
 _GATED, _TURNED, _LAYER_NORM, _BFLOAT16 = 1, 2, 4, 8
 _MOST_TEXT = 1024
@@ -96,6 +96,7 @@ class NativeEngine:
 
         self._half = precision == "bfloat16"
         self._kept: list[Tensor] = []  # what the kernel points to
+        self._pages = HugePages()
         self._text = isinstance(model, MusicGen) and not model.config.melody_frames
         self.weight_bytes = 0
         """bytes of weights that a step reads"""
@@ -271,7 +272,7 @@ class NativeEngine:
         rows, width = outputs + -outputs % 32, inputs + -inputs % 4
         size = 2 if self._half else 4  # inputs that stand together
         made = _Linear(outputs, inputs)
-        packed = fresh((rows // 16, width // size, 16, size), torch.bfloat16 if self._half else torch.int8)
+        packed = self._pages.zeros((rows // 16, width // size, 16, size), torch.bfloat16 if self._half else torch.int8)
         scale, shift = torch.empty(rows), torch.empty(rows, dtype=torch.int32)
         for first in range(0, rows, _ROWS):
             here = slice(first, min(first + _ROWS, rows))

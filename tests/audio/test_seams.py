@@ -26,5 +26,5 @@ def test_a_drop_of_level_and_another_sound_are_found() -> None:
 
 
 def test_too_near_an_end() -> None:
-    with pytest.raises(AudiogenError, match="two seconds"):
+    with pytest.raises(AudiogenError, match="2 s are needed"):
         seam(Waveform(notes(5.0), RATE), 4.5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from audiogen import Generator
 from audiogen.audio.io import read, write
+from audiogen.generation import continuation
 from audiogen.generation.continuation import continue_recording, cross_fade, render_continuation
 from audiogen.generation.render import from_record
 from audiogen.interfaces import AudiogenError, Key, Waveform
@@ -140,3 +142,28 @@ def test_the_shipped_model_joins_without_a_click(tmp_path: Path) -> None:
     clip = torch.cat([part.samples for part in made.play(generator, 25)], 1)
     around = clip[:, 3 * 48_000 - 24_100 : 3 * 48_000 + 2400]
     assert float(around.diff(dim=1).abs().max()) < 0.1  # a tone of that level moves by 0.006 a sample
+
+
+def test_the_first_beginning_whose_join_is_hidden_is_taken(
+    generator: Generator, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ranks, drawn, taken in (([0.5], 1, 0), ([0.97, 0.3, 0.1], 2, 1), ([0.99, 0.98, 0.92, 0.95, 0.96, 1.0], 6, 2)):
+        left = iter(ranks)
+        monkeypatch.setattr(continuation, "_shown", lambda before, after, left=left: next(left))
+        made = continue_recording(generator, recording, "calm folk", 2.5, 4)
+        assert (made.beginnings, made.seed) == (drawn, 4)
+        assert made.request.seed == 4 + taken * continuation._APART
+
+
+def test_what_follows_is_led_to_the_loudness_of_the_recording(generator: Generator, recording: Path) -> None:
+    made = continue_recording(generator, recording, "calm folk", 12.0, 4)
+    assert made.change_db != 0
+    plain, led = (
+        torch.cat([part.samples for part in one.play_join(generator, 25)], 1)
+        for one in (replace(made, change_db=0), made)
+    )
+    before, late = plain[:, : made.fade_samples], slice(made.fade_samples + 6 * RATE, None)
+    assert torch.equal(led[:, : made.fade_samples], before)  # nothing changes until the join
+    quiet = plain[:, late].abs() < 0.25  # what is not softened
+    ratio = (led[:, late] / plain[:, late])[quiet & (plain[:, late].abs() > 0.01)]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 10 ** (made.change_db / 20)), rtol=1e-3, atol=0)
