@@ -1,0 +1,309 @@
+"""Training on the CPU in bfloat16: a block of the Transformer, RMSNorm and the heads' cross-entropy, their backward
+passes written by hand.
+
+PyTorch does the matrix products; all between two products is one pass of `fused.c` over the rows. Autograd spelled out
+reads and writes the same rows ten times, which took three quarters of an update. What is kept for the backward pass is
+kept in bfloat16, but for the residual stream. The plain spelling in `transformer.py` is the same arithmetic and serves
+everything else: other precisions, GPUs, machines without a C compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import Function, once_differentiable
+
+from audiogen.lm.compiler import NoKernel, fused
+
+_BLOCK = 32
+_VECTOR = 16
+_STRETCH = 128
+_EPSILON = 1e-6
+
+
+def serves(x: Tensor, *widths: int) -> bool:
+    """Whether these passes do what is asked: autocast to bfloat16 on the CPU, and rows of such widths."""
+    return (
+        type(x) in (Tensor, nn.Parameter)  # and not one that is only imagined
+        and x.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and not any(width % _VECTOR for width in widths)
+        and not isinstance(fused(), NoKernel)
+    )
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_int32)
+        for name in ("batch", "positions", "prefix", "heads", "kv_heads", "size", "stretch")
+    )  # fmt: skip
+
+
+class _Sight(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_int32) for name in ("matrices", "rows", "columns", "first", "prefix", "start", "window")
+    )
+
+
+class Positions(NamedTuple):
+    """What a block has to know of where its rows stand."""
+
+    prefix: int
+    window: int
+    heads: int
+    kv_heads: int
+    cos: Tensor
+    """`[T, head_dim / 4]`, float32, of the frames"""
+    sin: Tensor
+
+
+def _call(name: str, *arguments: Any) -> None:
+    library: Any = fused()
+    given = [
+        ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor)
+        else ctypes.byref(each) if isinstance(each, ctypes.Structure)
+        else ctypes.c_float(each) if isinstance(each, float) else each
+        for each in arguments
+    ]  # fmt: skip
+    getattr(library, name)(*given, torch.get_num_threads())
+
+
+def _half(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.bfloat16)
+
+
+def _turned(rows: int, width: int) -> Tensor:
+    """Room for a turned matrix; its rows are padded."""
+    return _half(width, -(-rows // _BLOCK) * _BLOCK)
+
+
+def _weight_gradient(turned_input: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
+    """Input `[inputs, rows]`, gradient of the output `[rows, outputs]` → of the weight `[outputs, inputs]`."""
+    product = torch.mm(turned_input[:, : len(gradient)], gradient)
+    found = torch.empty(weight.shape, dtype=torch.float32)
+    _call("turn_to_float", product, found, *product.shape)
+    return found.to(weight.dtype)
+
+
+def _normed(x: Tensor, gain: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows of float32, and what to add to them → their sum, it normalised, the same turned, 1 / rms."""
+    rows, width = x.shape
+    total = x if more is None else torch.empty_like(x)
+    y, turned, inverse = _half(rows, width), _turned(rows, width), torch.empty(rows)
+    _call("norm_forward", x, more, gain, total, y, turned, inverse, rows, width, _EPSILON)
+    return total, y, turned, inverse
+
+
+def _norm_gradient(
+    dy: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, before: Tensor | None, rounded: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """→ gradients of x, with what came `before` added, and of the gain; the first rounded, and that turned."""
+    rows, width = x.shape
+    dx, dgain = torch.empty_like(x), torch.empty(width)
+    near, turned = (_half(rows, width), _turned(rows, width)) if rounded else (None, None)
+    parts = torch.empty(-(-rows // _BLOCK), width)
+    _call("norm_backward", dy, x, inverse, gain, before, dx, near, turned, parts, dgain, rows, width)
+    return dx, dgain, near, turned
+
+
+class _Norm(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).float()
+        _, y, _, inverse = _normed(rows, gain)
+        ctx.save_for_backward(rows, gain, inverse)
+        ctx.kind = x.dtype
+        return y.view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        rows, gain, inverse = ctx.saved_tensors
+        given = dy.reshape(rows.shape).bfloat16()
+        dx, dgain, _, _ = _norm_gradient(given, rows, inverse, gain, None, rounded=False)
+        return dx.view(dy.shape).to(ctx.kind), dgain
+
+
+def norm(x: Tensor, module: nn.RMSNorm) -> Tensor:
+    """`[..., D]` → normalised, in bfloat16."""
+    return _Norm.apply(x, module.weight)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Attention:
+    """Masked attention of whole heads, a stretch of rows at a time, over the keys that any of them may look at."""
+
+    def __init__(self, batch: int, at: Positions, size: int) -> None:
+        self.at, self.size, self.batch = at, size, batch
+        self.count = at.prefix + len(at.cos)
+        self._shape = _Shape(batch, self.count, at.prefix, at.heads, at.kv_heads, size, _STRETCH)
+
+    def part(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of queries, keys and values → queries, flat; keys and values `[B · KV, positions, hd]`; turned."""
+        at, size = self.at, self.size
+        q = _half(self.batch * self.count * at.heads * size)
+        k, v = (_half(self.batch * at.kv_heads, self.count, size) for _ in range(2))
+        _call("part_heads", qkv, at.cos, at.sin, q, k, v, self._shape)
+        return q, k, v
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """→ mixtures as rows `[B · positions, D]`, and the shares of each stretch."""
+        mixed, kept = torch.empty_like(q), []
+        for rows, runs, sight in self._stretches():
+            shares = torch.bmm(self._rows(q, rows), _cut(k, runs).mT)
+            _call("softmax_forward", shares, sight)
+            torch.bmm(shares, _cut(v, runs), out=self._rows(mixed, rows))
+            kept.append(shares)
+        joined = _half(self.batch * self.count, self.at.heads * self.size)
+        _call("gather_heads", mixed, joined, self._shape)
+        return joined, kept
+
+    def backward(self, dmixed: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
+        """Gradient of the mixtures as rows → of `qkv`."""
+        given, dq = torch.empty_like(q), torch.empty_like(q)
+        _call("scatter_heads", dmixed, given, self._shape)
+        dk, dv = (torch.zeros(k.shape) for _ in range(2))
+        for (rows, runs, sight), shares in zip(self._stretches(), kept, strict=True):
+            own = self._rows(given, rows)
+            scores = torch.bmm(own, _cut(v, runs).mT)
+            _call("softmax_backward", shares, scores, sight)
+            torch.bmm(scores, _cut(k, runs), out=self._rows(dq, rows))
+            _add_to(dk, runs, torch.bmm(scores.mT, self._rows(q, rows)))
+            _add_to(dv, runs, torch.bmm(shares.mT, own))
+        dqkv = _half(len(dmixed), (self.at.heads + 2 * self.at.kv_heads) * self.size)
+        _call("join_heads", dq, dk, dv, self.at.cos, self.at.sin, dqkv, self._shape)
+        return dqkv
+
+    def _stretches(self) -> list[tuple[tuple[int, int], list[tuple[int, int]], _Sight]]:
+        """Of each its rows (first, last + 1), the runs of positions that they see, and who sees which."""
+        at, found = self.at, []
+        for first in range(0, self.count, _STRETCH):
+            last = min(first + _STRETCH, self.count)
+            start, stop = max(at.prefix, first - at.window + 1), max(at.prefix, last)
+            runs = [(0, stop)] if start == at.prefix else [(0, at.prefix), (start, stop)]
+            columns = at.prefix + stop - start
+            sight = _Sight(self.batch * at.heads, last - first, columns, first, at.prefix, start, at.window)
+            found.append(((first, last), runs, sight))
+        return found
+
+    def _rows(self, flat: Tensor, rows: tuple[int, int]) -> Tensor:
+        """A stretch of `part`'s queries, `[B · KV, group · rows, hd]`."""
+        first, last = (self.batch * self.at.heads * self.size * row for row in rows)
+        return flat[first:last].view(self.batch * self.at.kv_heads, -1, self.size)
+
+
+def _cut(x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+    parts = [x[:, first:last] for first, last in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _add_to(whole: Tensor, runs: list[tuple[int, int]], part: Tensor) -> None:
+    done = 0
+    for first, last in runs:
+        whole[:, first:last] += part[:, done : done + last - first]
+        done += last - first
+
+
+class _Block(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, at: Positions, gain1: Tensor, qkv: Tensor, out: Tensor, gain2: Tensor, gate_up: Tensor,
+        down: Tensor,
+    ) -> Tensor:  # fmt: skip
+        batch, count, dim = h.shape
+        rows = h.reshape(-1, dim)
+        attention = _Attention(batch, at, dim // at.heads)
+        _, y, turned1, inverse1 = _normed(rows, gain1)
+        q, k, v = attention.part(torch.mm(y, qkv.bfloat16().t()))
+        mixed, shares = attention.forward(q, k, v)
+        middle, y, turned2, inverse2 = _normed(rows, gain2, torch.mm(mixed, out.bfloat16().t()))
+        wide = torch.mm(y, gate_up.bfloat16().t())
+        gated = _half(len(rows), down.shape[1])
+        _call("swiglu_forward", wide, gated, *gated.shape)
+        result = torch.empty_like(rows)
+        _call("add", middle, torch.mm(gated, down.bfloat16().t()), result, *rows.shape)
+        ctx.attention = attention
+        ctx.save_for_backward(
+            rows, inverse1, turned1, q, k, v, mixed, middle, inverse2, turned2, wide, gated,
+            gain1, qkv, out, gain2, gate_up, down, *shares,
+        )  # fmt: skip
+        return result.view(h.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
+        (
+            rows, inverse1, turned1, q, k, v, mixed, middle, inverse2, turned2, wide, gated,
+            gain1, qkv, out, gain2, gate_up, down, *shares,
+        ) = ctx.saved_tensors  # fmt: skip
+        given = dh.reshape(rows.shape)
+        near, turned = torch.empty_like(mixed), _turned(*rows.shape)
+        _call("round_off", given, near, turned, *rows.shape)
+        ddown = torch.mm(turned[:, : len(rows)], gated).to(down.dtype)
+        dwide = torch.empty_like(wide)
+        _call("swiglu_backward", wide, torch.mm(near, down.bfloat16()), dwide, *gated.shape)
+        dgate_up = _weight_gradient(turned2, dwide, gate_up)
+        dy = torch.mm(dwide, gate_up.bfloat16())
+        dmiddle, dgain2, near, turned = _norm_gradient(dy, middle, inverse2, gain2, given, rounded=True)
+        dout = torch.mm(turned[:, : len(rows)], mixed).to(out.dtype)
+        dqkv = ctx.attention.backward(torch.mm(near, out.bfloat16()), q, k, v, shares)
+        dqkv_weight = _weight_gradient(turned1, dqkv, qkv)
+        dy = torch.mm(dqkv, qkv.bfloat16())
+        dx, dgain1, _, _ = _norm_gradient(dy, rows, inverse1, gain1, dmiddle, rounded=False)
+        return dx.view(dh.shape), None, dgain1, dqkv_weight, dout, dgain2, dgate_up, ddown
+
+
+def block(
+    h: Tensor, at: Positions, norm1: Tensor, qkv: Tensor, out: Tensor, norm2: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
+    """A block of the Transformer over prefix and frames `[B, L + T, D]`, float32, and its weights."""
+    return _Block.apply(h, at, norm1, qkv, out, norm2, gate_up, down)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _CrossEntropy(Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, heads: Tensor, targets: Tensor, ignored: int) -> Tensor:
+        rows = hidden.reshape(-1, hidden.shape[-1]).bfloat16()
+        batch, books, frames = targets.shape
+        size = len(heads) // books
+        aside = targets.transpose(1, 2).contiguous()
+        logits, totals, losses = _half(books, len(rows), size), torch.empty(books, len(rows)), torch.empty(books, len(rows))
+        for book, weight in enumerate(heads.bfloat16().view(books, size, -1)):
+            torch.mm(rows, weight.t(), out=logits[book])
+            _call(
+                "entropy_forward", logits[book], aside[0, 0, book:], books, totals[book], losses[book], len(rows), size,
+                ignored,
+            )  # fmt: skip
+        ctx.save_for_backward(rows, heads, aside, logits, totals)
+        ctx.ignored, ctx.kind = ignored, hidden.dtype
+        return losses.sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
+        rows, heads, targets, logits, totals = ctx.saved_tensors
+        books, _, size = logits.shape
+        dheads, dhidden = torch.empty(heads.shape, dtype=torch.float32), torch.zeros(rows.shape)
+        turned = _turned(*rows.shape)
+        _call("turn", rows, turned, *rows.shape)
+        for book, weight in enumerate(heads.bfloat16().view(books, size, -1)):
+            gradient = logits[book].clone()
+            _call(
+                "entropy_backward", gradient, targets[0, 0, book:], books, totals[book], float(given[book]), len(rows),
+                size, ctx.ignored,
+            )  # fmt: skip
+            product = torch.mm(turned[:, : len(rows)], gradient)
+            _call("turn_to_float", product, dheads[book * size :], *product.shape)
+            dhidden += torch.mm(gradient, weight)
+        return dhidden.view(*targets.shape[:2], -1).to(ctx.kind), dheads.to(heads.dtype), None, None
+
+
+def cross_entropy(hidden: Tensor, heads: Tensor, targets: Tensor, ignored: int) -> Tensor:
+    """Hidden states `[B, T, D]`, heads `[K · V, D]`, targets `[B, K, T]` → cross-entropy in nats, summed, `[K]`.
+
+    A codebook at a time; of logits only those in bfloat16 are kept.
+    """
+    return _CrossEntropy.apply(hidden, heads, targets, ignored)  # type: ignore[no-any-return, no-untyped-call]
