@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE, FUSED = (Path(__file__).with_name(name) for name in ("kernel.c", "fused.c"))
-_HEADER = Path(__file__).with_name("vectors.h")
+_HEADERS = sorted(SOURCE.parent.glob("*.h"))
 _INTERFACE = 1
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 _SECONDS = 120
@@ -65,8 +65,10 @@ def _loaded(path: Path) -> ctypes.CDLL:
 def _compiled(source: Path, flags: tuple[str, ...]) -> Path:
     compiler = _compiler()
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    command = [compiler, *_FLAGS, *flags, native, f"-I{_HEADER.parent}", str(source), "-lm", "-lpthread"]
-    told = source.read_bytes() + _HEADER.read_bytes() + " ".join(command).encode() + _processor().encode()
+    command = [compiler, *_FLAGS, *flags, native, f"-I{Path(__file__).parent}", str(source), "-lm", "-lpthread"]
+    told = (
+        b"".join(path.read_bytes() for path in (source, *_HEADERS)) + " ".join(command).encode() + _processor().encode()
+    )
     name = f"{source.stem}-{hashlib.sha256(told).hexdigest()[:16]}.so"
     folder = _cache()
     found = folder / name

@@ -8,51 +8,17 @@ since the products take twice as long when they have to turn it themselves. Widt
 Threads share out rows; sums over rows are made a block at a time, then block after block, so results do not depend on
 their number. */
 
-#include "vectors.h"
+#include "attention.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
 enum { BLOCK = 32 };
 
-static inline vf load(const uint16_t *x) { return widen(*(const vs *)x); }
-static inline void store(uint16_t *x, vf values) { *(vs *)x = narrow(values); }
 static inline vf load_float(const float *x) { return *(const vf *)x; }
 static inline int least(int a, int b) { return a < b ? a : b; }
 
-/* The first `count` of 16 numbers, the rest zero. */
-static inline vf load_some(const uint16_t *x, int count) {
-    if (count >= 16) return load(x);
-    uint16_t part[16] = {0};
-    memcpy(part, x, 2 * count);
-    return load(part);
-}
-
-static inline void store_some(uint16_t *x, vf values, int count) {
-    if (count >= 16) {
-        store(x, values);
-        return;
-    }
-    vs part = narrow(values);
-    memcpy(x, &part, 2 * count);
-}
-
 /* --- turning ------------------------------------------------------------------------------------------------------ */
-
-/* 16 × 16: four rounds, each of which moves the last bit of (row, column) to the front. */
-static inline void turn_tile(vs r[16]) {
-    for (int round = 0; round < 4; round++) {
-        vs t[16];
-        for (int i = 0; i < 8; i++) {
-            t[2 * i] = __builtin_shufflevector(
-                r[i], r[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            t[2 * i + 1] = __builtin_shufflevector(
-                r[i], r[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        }
-        memcpy(r, t, sizeof t);
-    }
-}
 
 /* A block of rows of x `[rows][columns]` into `out`, whose rows are `stride` apart; missing rows are zeros. */
 static void turn_block(const uint16_t *x, int rows, int columns, int first, uint16_t *out, int stride) {
@@ -175,7 +141,7 @@ void swiglu_forward(const uint16_t *gate_up, uint16_t *out, int rows, int hidden
     for (int r = 0; r < rows; r++) {
         const uint16_t *gate = gate_up + (int64_t)r * 2 * hidden, *up = gate + hidden;
         for (int c = 0; c < hidden; c += 16)
-            store(out + (int64_t)r * hidden + c, silu(load(gate + c)) * load(up + c));
+            store(out + (int64_t)r * hidden + c, load(gate + c) * near_inverse(1.0f + near_exp(-load(gate + c))) * load(up + c));
     }
 }
 
@@ -188,7 +154,7 @@ void swiglu_backward(
         const uint16_t *given = dout + (int64_t)r * hidden;
         uint16_t *dgate = dgate_up + (int64_t)r * 2 * hidden, *dup = dgate + hidden;
         for (int c = 0; c < hidden; c += 16) {
-            vf g = load(gate + c), d = load(given + c), share = 1.0f / (1.0f + vexp(-g));
+            vf g = load(gate + c), d = load(given + c), share = near_inverse(1.0f + near_exp(-g));
             store(dgate + c, d * load(up + c) * share * (1.0f + g * (1.0f - share)));
             store(dup + c, d * g * share);
         }
@@ -198,7 +164,7 @@ void swiglu_backward(
 /* --- attention ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    int32_t batch, positions, prefix, heads, kv_heads, size, stretch; /* positions: those of the prefix among them */
+    int32_t batch, positions, prefix, window, heads, kv_heads, size; /* positions: those of the prefix among them */
 } Shape;
 
 static inline float wide(uint16_t h) {
@@ -211,11 +177,9 @@ static inline uint16_t near(float x) {
     return (uint16_t)((both.bits + 0x7fff + ((both.bits >> 16) & 1)) >> 16);
 }
 
-/* Where head h of a query lies: stretches of rows one after another, in each `[batch][heads][rows][size]`, so that the
-heads of a group are the rows of one product. */
+/* Where head h of a query lies: `[batch][heads][positions][size]`. */
 static inline int64_t place(const Shape *s, int b, int t, int h) {
-    int first = t / s->stretch * s->stretch, rows = least(s->stretch, s->positions - first);
-    return ((int64_t)s->batch * s->heads * first + ((int64_t)b * s->heads + h) * rows + (t - first)) * s->size;
+    return (((int64_t)b * s->heads + h) * s->positions + t) * s->size;
 }
 
 /* A head of a position: its second half turned (RoPE, Su et al. 2021) where there are angles, times `scale`. */
@@ -307,73 +271,90 @@ void scatter_heads(const uint16_t *x, uint16_t *out, const Shape *s, int threads
                    2 * size);
 }
 
-/* Whom the rows of a stretch see: row i, which is position first + i, the prefix and the frames `window` back. The
-columns are the prefix, then the positions from `start` on. */
-typedef struct {
-    int32_t matrices, rows, columns, first, prefix, start, window;
-} Sight;
-
-static inline void seen_by(const Sight *s, int row, int *low, int *high) { /* columns [0, prefix) and [low, high) */
-    int position = s->first + row, shift = s->start - s->prefix, oldest = position - s->window + 1;
-    *low = (oldest > s->start ? oldest : s->start) - shift;
-    *high = position < s->prefix ? s->prefix : position + 1 - shift;
-}
-
-static const vi COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-/* Scores `[matrices][rows][columns]` → shares, in place. */
-void softmax_forward(uint16_t *scores, const Sight *s, int threads) {
-#pragma omp parallel num_threads(threads)
+/* Queries `[batch][heads][positions][size]`, keys and values `[batch][kv_heads][positions][size]` → mixtures as the
+queries lie, and log Σ exp of the scores of each, `[batch][heads][positions]`. Returns 0 when memory is short. */
+int attend_forward(
+    const uint16_t *q, const uint16_t *k, const uint16_t *v, uint16_t *mixed, float *total, const Shape *s, int threads
+) {
+    int group = s->heads / s->kv_heads, well = 1;
+    int64_t one = (int64_t)s->positions * s->size;
+#pragma omp parallel num_threads(threads) reduction(&& : well)
     {
-        float *row = malloc(sizeof(float) * (s->columns + 16));
+        Head h;
+        well = begin_head(&h, s->positions, s->prefix, s->window, s->size);
+        begin_products();
 #pragma omp for schedule(static)
-        for (int r = 0; r < s->matrices * s->rows; r++) {
-            uint16_t *x = scores + (int64_t)r * s->columns;
-            int low, high;
-            seen_by(s, r % s->rows, &low, &high);
-            vf most = splat(-INFINITY), total = splat(0);
-            for (int c = 0; c < high; c += 16) {
-                vi at = COUNT + c;
-                vf value = load_some(x + c, s->columns - c);
-                value = pick((at < s->prefix) | ((at >= low) & (at < high)), value, splat(-INFINITY));
-                most = pick(value > most, value, most);
-                *(vf *)(row + c) = value;
+        for (int i = 0; i < s->batch * s->kv_heads; i++) {
+            if (!well) continue;
+            take(&h, k + i * one, h.keys);
+            take(&h, v + i * one, h.values);
+            on_side(&h, h.values, h.values_on_side);
+            for (int64_t own = (int64_t)i * group; own < (int64_t)(i + 1) * group; own++) {
+                take(&h, q + own * one, h.queries);
+                in_pairs_of_dims(&h, h.queries, h.query_dims);
+                for (int row = 0; row < s->positions; row += SIDE)
+                    attend(&h, row, mixed + own * one, total + own * s->positions);
             }
-            float top = most[0];
-            for (int i = 1; i < 16; i++) top = most[i] > top ? most[i] : top;
-            for (int c = 0; c < high; c += 16) {
-                vf value = vexp(load_float(row + c) - top);
-                total += value;
-                *(vf *)(row + c) = value;
-            }
-            float by = 1.0f / sum_of(total);
-            for (int c = 0; c < high; c += 16) store_some(x + c, load_float(row + c) * by, s->columns - c);
-            int past = least((high + 15) / 16 * 16, s->columns);
-            memset(x + past, 0, sizeof(uint16_t) * (s->columns - past));
         }
-        free(row);
+        end_products();
+        if (well) free(h.all);
     }
+    return well;
 }
 
-/* Gradients of shares → of scores, in place: shares · (gradient - Σ shares · gradient). */
-void softmax_backward(const uint16_t *shares, uint16_t *gradient, const Sight *s, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int r = 0; r < s->matrices * s->rows; r++) {
-        const uint16_t *share = shares + (int64_t)r * s->columns;
-        uint16_t *x = gradient + (int64_t)r * s->columns;
-        int low, high;
-        seen_by(s, r % s->rows, &low, &high);
-        vf sums = splat(0);
-        for (int c = 0; c < high; c += 16)
-            sums += load_some(share + c, s->columns - c) * load_some(x + c, s->columns - c);
-        float mean = sum_of(sums);
-        for (int c = 0; c < high; c += 16) {
-            int left = s->columns - c;
-            store_some(x + c, load_some(share + c, left) * (load_some(x + c, left) - mean), left);
+/* ... and the gradient of the mixtures → gradients of queries; of keys and values in float32. */
+int attend_backward(
+    const uint16_t *q, const uint16_t *k, const uint16_t *v, const uint16_t *mixed, const float *total,
+    const uint16_t *dmixed, uint16_t *dq, float *dk, float *dv, const Shape *s, int threads
+) {
+    int group = s->heads / s->kv_heads, well = 1;
+    int64_t one = (int64_t)s->positions * s->size;
+#pragma omp parallel num_threads(threads) reduction(&& : well)
+    {
+        Head h;
+        well = begin_head(&h, s->positions, s->prefix, s->window, s->size);
+        float *sums = well ? calloc(2 * h.length, sizeof(float)) : NULL;
+        well = well && sums;
+        begin_products();
+#pragma omp for schedule(static)
+        for (int i = 0; i < s->batch * s->kv_heads; i++) {
+            if (!well) continue;
+            take(&h, k + i * one, h.keys);
+            take(&h, v + i * one, h.values);
+            on_side(&h, h.keys, h.keys_on_side);
+            memset(h.dkeys, 0, sizeof(float) * h.length * h.depth);
+            memset(h.dvalues, 0, sizeof(float) * h.length * h.depth);
+            for (int64_t own = (int64_t)i * group; own < (int64_t)(i + 1) * group; own++) {
+                take(&h, q + own * one, h.queries);
+                in_pairs_of_dims(&h, h.queries, h.query_dims);
+                in_pairs_of_rows(&h, h.queries, h.query_rows);
+                take(&h, dmixed + own * one, h.given);
+                in_pairs_of_dims(&h, h.given, h.given_dims);
+                in_pairs_of_rows(&h, h.given, h.given_rows);
+                memcpy(sums, total + own * s->positions, sizeof(float) * s->positions);
+                for (int t = 0; t < s->positions; t++) {
+                    const uint16_t *a = mixed + own * one + (int64_t)t * s->size, *b = h.given + (int64_t)t * h.depth;
+                    vf along = splat(0);
+                    float rest = 0;
+                    int c = 0;
+                    for (; c + 16 <= s->size; c += 16) along += load(a + c) * load(b + c);
+                    for (; c < s->size; c++) rest += wide(a[c]) * wide(b[c]);
+                    sums[h.length + t] = sum_of(along) + rest;
+                }
+                memset(h.dqueries, 0, sizeof(float) * h.length * h.depth);
+                for (int key = 0; key < s->positions; key += SIDE) attend_back(&h, key, sums, sums + h.length);
+                give_queries(&h, dq + own * one);
+            }
+            for (int t = 0; t < s->positions; t++) {
+                memcpy(dk + i * one + (int64_t)t * s->size, h.dkeys + (int64_t)t * h.depth, sizeof(float) * s->size);
+                memcpy(dv + i * one + (int64_t)t * s->size, h.dvalues + (int64_t)t * h.depth, sizeof(float) * s->size);
+            }
         }
-        int past = least((high + 15) / 16 * 16, s->columns);
-        memset(x + past, 0, sizeof(uint16_t) * (s->columns - past));
+        end_products();
+        free(sums);
+        if (h.all) free(h.all);
     }
+    return well;
 }
 
 /* --- cross-entropy ------------------------------------------------------------------------------------------------ */
@@ -415,7 +396,7 @@ void entropy_backward(
             continue;
         }
         float own = (expf(wide(x[target]) - total[r]) - 1.0f) * scale;
-        for (int c = 0; c < size; c += 16) store(x + c, vexp(load(x + c) - total[r]) * scale);
+        for (int c = 0; c < size; c += 16) store(x + c, near_exp(load(x + c) - total[r]) * scale);
         x[target] = near(own);
     }
 }

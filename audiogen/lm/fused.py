@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
+from torch.utils.flop_counter import register_flop_formula
 
 from audiogen.lm.compiler import NoKernel, fused
 
 _BLOCK = 32
 _VECTOR = 16
-_STRETCH = 128
 _EPSILON = 1e-6
 
 
@@ -38,14 +38,7 @@ def serves(x: Tensor, *widths: int) -> bool:
 
 class _Shape(ctypes.Structure):
     _fields_ = tuple(
-        (name, ctypes.c_int32)
-        for name in ("batch", "positions", "prefix", "heads", "kv_heads", "size", "stretch")
-    )  # fmt: skip
-
-
-class _Sight(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_int32) for name in ("matrices", "rows", "columns", "first", "prefix", "start", "window")
+        (name, ctypes.c_int32) for name in ("batch", "positions", "prefix", "window", "heads", "kv_heads", "size")
     )
 
 
@@ -61,7 +54,7 @@ class Positions(NamedTuple):
     sin: Tensor
 
 
-def _call(name: str, *arguments: Any) -> None:
+def _call(name: str, *arguments: Any) -> int:
     library: Any = fused()
     given = [
         ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor)
@@ -69,7 +62,12 @@ def _call(name: str, *arguments: Any) -> None:
         else ctypes.c_float(each) if isinstance(each, float) else each
         for each in arguments
     ]  # fmt: skip
-    getattr(library, name)(*given, torch.get_num_threads())
+    return int(getattr(library, name)(*given, torch.get_num_threads()))
+
+
+def _call_with_room(name: str, *arguments: Any) -> None:
+    if not _call(name, *arguments):
+        raise MemoryError("out of memory")
 
 
 def _half(*shape: int) -> Tensor:
@@ -133,78 +131,50 @@ def norm(x: Tensor, module: nn.RMSNorm) -> Tensor:
     return _Norm.apply(x, module.weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _Attention:
-    """Masked attention of whole heads, a stretch of rows at a time, over the keys that any of them may look at."""
-
-    def __init__(self, batch: int, at: Positions, size: int) -> None:
-        self.at, self.size, self.batch = at, size, batch
-        self.count = at.prefix + len(at.cos)
-        self._shape = _Shape(batch, self.count, at.prefix, at.heads, at.kv_heads, size, _STRETCH)
-
-    def part(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of queries, keys and values → queries, flat; keys and values `[B · KV, positions, hd]`; turned."""
-        at, size = self.at, self.size
-        q = _half(self.batch * self.count * at.heads * size)
-        k, v = (_half(self.batch * at.kv_heads, self.count, size) for _ in range(2))
-        _call("part_heads", qkv, at.cos, at.sin, q, k, v, self._shape)
-        return q, k, v
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """→ mixtures as rows `[B · positions, D]`, and the shares of each stretch."""
-        mixed, kept = torch.empty_like(q), []
-        for rows, runs, sight in self._stretches():
-            shares = torch.bmm(self._rows(q, rows), _cut(k, runs).mT)
-            _call("softmax_forward", shares, sight)
-            torch.bmm(shares, _cut(v, runs), out=self._rows(mixed, rows))
-            kept.append(shares)
-        joined = _half(self.batch * self.count, self.at.heads * self.size)
-        _call("gather_heads", mixed, joined, self._shape)
-        return joined, kept
-
-    def backward(self, dmixed: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
-        """Gradient of the mixtures as rows → of `qkv`."""
-        given, dq = torch.empty_like(q), torch.empty_like(q)
-        _call("scatter_heads", dmixed, given, self._shape)
-        dk, dv = (torch.zeros(k.shape) for _ in range(2))
-        for (rows, runs, sight), shares in zip(self._stretches(), kept, strict=True):
-            own = self._rows(given, rows)
-            scores = torch.bmm(own, _cut(v, runs).mT)
-            _call("softmax_backward", shares, scores, sight)
-            torch.bmm(scores, _cut(k, runs), out=self._rows(dq, rows))
-            _add_to(dk, runs, torch.bmm(scores.mT, self._rows(q, rows)))
-            _add_to(dv, runs, torch.bmm(shares.mT, own))
-        dqkv = _half(len(dmixed), (self.at.heads + 2 * self.at.kv_heads) * self.size)
-        _call("join_heads", dq, dk, dv, self.at.cos, self.at.sin, dqkv, self._shape)
-        return dqkv
-
-    def _stretches(self) -> list[tuple[tuple[int, int], list[tuple[int, int]], _Sight]]:
-        """Of each its rows (first, last + 1), the runs of positions that they see, and who sees which."""
-        at, found = self.at, []
-        for first in range(0, self.count, _STRETCH):
-            last = min(first + _STRETCH, self.count)
-            start, stop = max(at.prefix, first - at.window + 1), max(at.prefix, last)
-            runs = [(0, stop)] if start == at.prefix else [(0, at.prefix), (start, stop)]
-            columns = at.prefix + stop - start
-            sight = _Sight(self.batch * at.heads, last - first, columns, first, at.prefix, start, at.window)
-            found.append(((first, last), runs, sight))
-        return found
-
-    def _rows(self, flat: Tensor, rows: tuple[int, int]) -> Tensor:
-        """A stretch of `part`'s queries, `[B · KV, group · rows, hd]`."""
-        first, last = (self.batch * self.at.heads * self.size * row for row in rows)
-        return flat[first:last].view(self.batch * self.at.kv_heads, -1, self.size)
+def _shape(q: Tensor, k: Tensor, prefix: int, window: int) -> _Shape:
+    batch, heads, count, size = q.shape
+    return _Shape(batch, count, prefix, window, heads, k.shape[1], size)
 
 
-def _cut(x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
-    parts = [x[:, first:last] for first, last in runs]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+@torch.library.custom_op("audiogen::attend", mutates_args=())
+def _attend(q: Tensor, k: Tensor, v: Tensor, prefix: int, window: int) -> tuple[Tensor, Tensor]:
+    """Queries `[B, H, P, hd]`, keys and values `[B, KV, P, hd]` → mixtures like the queries, log Σ exp of the scores."""
+    mixed, total = torch.empty_like(q), torch.empty(q.shape[:3])
+    _call_with_room("attend_forward", q, k, v, mixed, total, _shape(q, k, prefix, window))
+    return mixed, total
 
 
-def _add_to(whole: Tensor, runs: list[tuple[int, int]], part: Tensor) -> None:
-    done = 0
-    for first, last in runs:
-        whole[:, first:last] += part[:, done : done + last - first]
-        done += last - first
+@register_flop_formula(torch.ops.audiogen.attend)  # type: ignore[untyped-decorator]
+def _attend_operations(q: Any, k: Any, v: Any, prefix: int, window: int, **_: Any) -> int:
+    """Of the blocks of scores that `attention.h` computes."""
+    batch, heads, count, size = q
+    starts = range(0, count, _BLOCK)
+    blocks = sum(
+        key < prefix or query - window < key + _BLOCK - 1 < query + 2 * _BLOCK - 1 for key in starts for query in starts
+    )
+    return int(4 * batch * heads * size * _BLOCK**2 * blocks)
+
+
+def _part_heads(qkv: Tensor, batch: int, at: Positions) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of queries, keys and values → each `[B, heads, P, hd]`, turned, queries divided by √hd."""
+    heads = (at.heads, at.kv_heads, at.kv_heads)
+    size = qkv.shape[1] // sum(heads)
+    q, k, v = (_half(batch, each, len(qkv) // batch, size) for each in heads)
+    _call("part_heads", qkv, at.cos, at.sin, q, k, v, _shape(q, k, at.prefix, at.window))
+    return q, k, v
+
+
+def _attention_gradient(
+    dmixed: Tensor, q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, total: Tensor, at: Positions
+) -> Tensor:
+    """Gradient of the mixtures as rows `[B · P, D]` → of the rows of queries, keys and values."""
+    given, dq, dk, dv = torch.empty_like(q), torch.empty_like(q), torch.empty(k.shape), torch.empty(k.shape)
+    shape = _shape(q, k, at.prefix, at.window)
+    _call("scatter_heads", dmixed, given, shape)
+    _call_with_room("attend_backward", q, k, v, mixed, total, given, dq, dk, dv, shape)
+    dqkv = _half(len(dmixed), (at.heads + 2 * at.kv_heads) * q.shape[3])
+    _call("join_heads", dq, dk, dv, at.cos, at.sin, dqkv, shape)
+    return dqkv
 
 
 class _Block(Function):
@@ -213,22 +183,23 @@ class _Block(Function):
         ctx: Any, h: Tensor, at: Positions, gain1: Tensor, qkv: Tensor, out: Tensor, gain2: Tensor, gate_up: Tensor,
         down: Tensor,
     ) -> Tensor:  # fmt: skip
-        batch, count, dim = h.shape
+        batch, dim = len(h), h.shape[2]
         rows = h.reshape(-1, dim)
-        attention = _Attention(batch, at, dim // at.heads)
         _, y, turned1, inverse1 = _normed(rows, gain1)
-        q, k, v = attention.part(torch.mm(y, qkv.bfloat16().t()))
-        mixed, shares = attention.forward(q, k, v)
-        middle, y, turned2, inverse2 = _normed(rows, gain2, torch.mm(mixed, out.bfloat16().t()))
+        q, k, v = _part_heads(torch.mm(y, qkv.bfloat16().t()), batch, at)
+        mixed, total = _attend(q, k, v, at.prefix, at.window)
+        joined = _half(len(rows), dim)
+        _call("gather_heads", mixed, joined, _shape(q, k, at.prefix, at.window))
+        middle, y, turned2, inverse2 = _normed(rows, gain2, torch.mm(joined, out.bfloat16().t()))
         wide = torch.mm(y, gate_up.bfloat16().t())
         gated = _half(len(rows), down.shape[1])
         _call("swiglu_forward", wide, gated, *gated.shape)
         result = torch.empty_like(rows)
         _call("add", middle, torch.mm(gated, down.bfloat16().t()), result, *rows.shape)
-        ctx.attention = attention
+        ctx.at = at
         ctx.save_for_backward(
-            rows, inverse1, turned1, q, k, v, mixed, middle, inverse2, turned2, wide, gated,
-            gain1, qkv, out, gain2, gate_up, down, *shares,
+            rows, inverse1, turned1, q, k, v, mixed, total, joined, middle, inverse2, turned2, wide, gated,
+            gain1, qkv, out, gain2, gate_up, down,
         )  # fmt: skip
         return result.view(h.shape)
 
@@ -236,11 +207,11 @@ class _Block(Function):
     @once_differentiable
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
         (
-            rows, inverse1, turned1, q, k, v, mixed, middle, inverse2, turned2, wide, gated,
-            gain1, qkv, out, gain2, gate_up, down, *shares,
+            rows, inverse1, turned1, q, k, v, mixed, total, joined, middle, inverse2, turned2, wide, gated,
+            gain1, qkv, out, gain2, gate_up, down,
         ) = ctx.saved_tensors  # fmt: skip
         given = dh.reshape(rows.shape)
-        near, turned = torch.empty_like(mixed), _turned(*rows.shape)
+        near, turned = torch.empty_like(joined), _turned(*rows.shape)
         _call("round_off", given, near, turned, *rows.shape)
         ddown = torch.mm(turned[:, : len(rows)], gated).to(down.dtype)
         dwide = torch.empty_like(wide)
@@ -248,8 +219,8 @@ class _Block(Function):
         dgate_up = _weight_gradient(turned2, dwide, gate_up)
         dy = torch.mm(dwide, gate_up.bfloat16())
         dmiddle, dgain2, near, turned = _norm_gradient(dy, middle, inverse2, gain2, given, rounded=True)
-        dout = torch.mm(turned[:, : len(rows)], mixed).to(out.dtype)
-        dqkv = ctx.attention.backward(torch.mm(near, out.bfloat16()), q, k, v, shares)
+        dout = torch.mm(turned[:, : len(rows)], joined).to(out.dtype)
+        dqkv = _attention_gradient(torch.mm(near, out.bfloat16()), q, k, v, mixed, total, ctx.at)
         dqkv_weight = _weight_gradient(turned1, dqkv, qkv)
         dy = torch.mm(dqkv, qkv.bfloat16())
         dx, dgain1, _, _ = _norm_gradient(dy, rows, inverse1, gain1, dmiddle, rounded=False)
@@ -267,10 +238,14 @@ class _CrossEntropy(Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, heads: Tensor, targets: Tensor, ignored: int) -> Tensor:
         rows = hidden.reshape(-1, hidden.shape[-1]).bfloat16()
-        batch, books, frames = targets.shape
+        books = targets.shape[1]
         size = len(heads) // books
         aside = targets.transpose(1, 2).contiguous()
-        logits, totals, losses = _half(books, len(rows), size), torch.empty(books, len(rows)), torch.empty(books, len(rows))
+        logits, totals, losses = (
+            _half(books, len(rows), size),
+            torch.empty(books, len(rows)),
+            torch.empty(books, len(rows)),
+        )
         for book, weight in enumerate(heads.bfloat16().view(books, size, -1)):
             torch.mm(rows, weight.t(), out=logits[book])
             _call(
