@@ -97,15 +97,17 @@ def _normed(x: Tensor, gain: Tensor, more: Tensor | None = None) -> tuple[Tensor
 
 
 def _norm_gradient(
-    dy: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, before: Tensor | None, rounded: bool
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """→ gradients of x, with what came `before` added, and of the gain; the first rounded, and that turned."""
+    dy: Tensor, x: Tensor, inverse: Tensor, gain: Tensor, before: Tensor | None = None,
+    rounded: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """→ gradients of x, with what came `before` added, and of the gain; `rounded` is room for the first in bfloat16, as
+    it is and turned."""
     rows, width = x.shape
     dx, dgain = torch.empty_like(x), torch.empty(width)
-    near, turned = (_half(rows, width), _turned(rows, width)) if rounded else (None, None)
+    near, turned = rounded or (None, None)
     parts = torch.empty(-(-rows // _BLOCK), width)
     _call("norm_backward", dy, x, inverse, gain, before, dx, near, turned, parts, dgain, rows, width)
-    return dx, dgain, near, turned
+    return dx, dgain
 
 
 class _Norm(Function):
@@ -122,7 +124,7 @@ class _Norm(Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
         rows, gain, inverse = ctx.saved_tensors
         given = dy.reshape(rows.shape).bfloat16()
-        dx, dgain, _, _ = _norm_gradient(given, rows, inverse, gain, None, rounded=False)
+        dx, dgain = _norm_gradient(given, rows, inverse, gain)
         return dx.view(dy.shape).to(ctx.kind), dgain
 
 
@@ -138,7 +140,7 @@ def _shape(q: Tensor, k: Tensor, prefix: int, window: int) -> _Shape:
 
 @torch.library.custom_op("audiogen::attend", mutates_args=())
 def _attend(q: Tensor, k: Tensor, v: Tensor, prefix: int, window: int) -> tuple[Tensor, Tensor]:
-    """Queries `[B, H, P, hd]`, keys and values `[B, KV, P, hd]` → mixtures like the queries, log Σ exp of the scores."""
+    """Queries `[B, H, P, hd]`, keys, values `[B, KV, P, hd]` → mixtures like the queries, log Σ exp of the scores."""
     mixed, total = torch.empty_like(q), torch.empty(q.shape[:3])
     _call_with_room("attend_forward", q, k, v, mixed, total, _shape(q, k, prefix, window))
     return mixed, total
@@ -218,12 +220,12 @@ class _Block(Function):
         _call("swiglu_backward", wide, torch.mm(near, down.bfloat16()), dwide, *gated.shape)
         dgate_up = _weight_gradient(turned2, dwide, gate_up)
         dy = torch.mm(dwide, gate_up.bfloat16())
-        dmiddle, dgain2, near, turned = _norm_gradient(dy, middle, inverse2, gain2, given, rounded=True)
+        dmiddle, dgain2 = _norm_gradient(dy, middle, inverse2, gain2, given, (near, turned))
         dout = torch.mm(turned[:, : len(rows)], joined).to(out.dtype)
         dqkv = _attention_gradient(torch.mm(near, out.bfloat16()), q, k, v, mixed, total, ctx.at)
         dqkv_weight = _weight_gradient(turned1, dqkv, qkv)
         dy = torch.mm(dqkv, qkv.bfloat16())
-        dx, dgain1, _, _ = _norm_gradient(dy, rows, inverse1, gain1, dmiddle, rounded=False)
+        dx, dgain1 = _norm_gradient(dy, rows, inverse1, gain1, dmiddle)
         return dx.view(dh.shape), None, dgain1, dqkv_weight, dout, dgain2, dgate_up, ddown
 
 
@@ -241,11 +243,7 @@ class _CrossEntropy(Function):
         books = targets.shape[1]
         size = len(heads) // books
         aside = targets.transpose(1, 2).contiguous()
-        logits, totals, losses = (
-            _half(books, len(rows), size),
-            torch.empty(books, len(rows)),
-            torch.empty(books, len(rows)),
-        )
+        logits, (totals, losses) = _half(books, len(rows), size), torch.empty(2, books, len(rows))
         for book, weight in enumerate(heads.bfloat16().view(books, size, -1)):
             torch.mm(rows, weight.t(), out=logits[book])
             _call(
