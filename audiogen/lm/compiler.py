@@ -1,4 +1,7 @@
-"""Compiles `kernel.c` for the processor at hand, once, and loads it. Without a C compiler there is no kernel."""
+"""Compiles `kernel.c` (generation) and `fused.c` (training) for the processor at hand, once, and loads them.
+
+Without a C compiler there is no kernel.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.c")
+SOURCE, FUSED = (Path(__file__).with_name(name) for name in ("kernel.c", "fused.c"))
+_HEADERS = sorted(SOURCE.parent.glob("*.h"))
 _INTERFACE = 1
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 _SECONDS = 120
@@ -25,11 +29,26 @@ class NoKernel(Exception):
 @cache
 def kernel() -> ctypes.CDLL | NoKernel:
     """The loaded kernel, or why there is none. The first call on a machine compiles it, about two seconds."""
+    found = _library(SOURCE)
+    if isinstance(found, ctypes.CDLL):
+        found.memory_size.restype = ctypes.c_int64
+    return found
+
+
+@cache
+def fused() -> ctypes.CDLL | NoKernel:
+    """The loaded passes of training, or why there are none; compiled as `kernel` is.
+
+    Their threads are OpenMP's, which PyTorch has loaded: one pool serves both.
+    """
+    return _library(FUSED, "-fopenmp")
+
+
+def _library(source: Path, *flags: str) -> ctypes.CDLL | NoKernel:
     try:
-        library = _loaded(_compiled())
+        library = _loaded(_compiled(source, flags))
         if library.interface_version() != _INTERFACE:
             raise NoKernel("the compiled kernel is of another version")
-        library.memory_size.restype = ctypes.c_int64
     except NoKernel as reason:
         return reason
     return library
@@ -43,12 +62,14 @@ def _loaded(path: Path) -> ctypes.CDLL:
         raise NoKernel(f"the compiled kernel does not load: {error}") from None
 
 
-def _compiled() -> Path:
+def _compiled(source: Path, flags: tuple[str, ...]) -> Path:
     compiler = _compiler()
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    command = [compiler, *_FLAGS, native, str(SOURCE), "-lm", "-lpthread"]
-    told = SOURCE.read_bytes() + " ".join(command).encode() + _processor().encode()
-    name = f"kernel-{hashlib.sha256(told).hexdigest()[:16]}.so"
+    command = [compiler, *_FLAGS, *flags, native, f"-I{Path(__file__).parent}", str(source), "-lm", "-lpthread"]
+    told = (
+        b"".join(path.read_bytes() for path in (source, *_HEADERS)) + " ".join(command).encode() + _processor().encode()
+    )
+    name = f"{source.stem}-{hashlib.sha256(told).hexdigest()[:16]}.so"
     folder = _cache()
     found = folder / name
     if found.is_file():

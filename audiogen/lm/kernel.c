@@ -11,21 +11,17 @@ Layouts. A linear layer of N channels over K inputs is cut into tiles of 32 chan
 int8 [panel][K / 4][16][4], bfloat16 [panel][K / 2][16][2], K padded with zeros to a multiple of 4. Keys are
 [position / 16][head_dim][16], values [position][head_dim padded to 16]. */
 
+#include "vectors.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
-
-typedef float vf __attribute__((vector_size(64), aligned(4)));
-typedef int32_t vi __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t vu __attribute__((vector_size(64), aligned(4)));
-typedef uint16_t vs __attribute__((vector_size(32), aligned(2)));
 
 enum { ROWS = 8, READ_ROWS = 16 };
 enum { GATED = 1, TURNED = 2, LAYER_NORM = 4, BFLOAT16 = 8 };
@@ -112,39 +108,6 @@ static void *room(size_t bytes) {
     return posix_memalign(&found, 64, bytes + 256) ? NULL : memset(found, 0, bytes + 256);
 }
 
-static inline float sum_of(vf v) {
-    float s[8];
-    for (int i = 0; i < 8; i++) s[i] = v[i] + v[i + 8];
-    for (int w = 4; w; w /= 2)
-        for (int i = 0; i < w; i++) s[i] += s[i + w];
-    return s[0];
-}
-
-static inline vf splat(float x) { return (vf){} + x; }
-static inline vf pick(vi where, vf a, vf b) { return (vf)(((vi)a & where) | ((vi)b & ~where)); }
-static inline vf widen(vs h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
-static inline vs narrow(vf x) { /* to bfloat16, to nearest, ties to even */
-    vu bits = (vu)x;
-    return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, vs);
-}
-
-static inline vf vexp(vf x) { /* within 2 units in the last place; 0 below -87 */
-    vi low = x < -87.0f;
-    x = pick(low, splat(-87.0f), pick(x > 87.0f, splat(87.0f), x));
-    vf n = x * 1.44269504f + 12582912.0f;
-    vi e = (vi)n - 0x4b400000;
-    n -= 12582912.0f;
-    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vf p = splat(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    return pick(low, splat(0), (vf)((vi)p + (e << 23)));
-}
-
 static inline vf gelu(vf x) { /* with erf of Abramowitz and Stegun 7.1.26, within 1.5e-7 */
     vf a = x * 0.70710678f;
     vf m = (vf)((vi)a & 0x7fffffff);
@@ -153,8 +116,6 @@ static inline vf gelu(vf x) { /* with erf of Abramowitz and Stegun 7.1.26, withi
     vf e = 1.0f - p * vexp(-m * m);
     return 0.5f * x * (1.0f + pick(a < 0.0f, -e, e));
 }
-
-static inline vf silu(vf x) { return x / (1.0f + vexp(-x)); }
 
 static void wait_for_all(Worker *w) {
     Work *work = w->work;

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from audiogen.config import Config
 from audiogen.interfaces import Condition
+from audiogen.lm import fused
 from audiogen.lm.conditioning import PrefixEncoder
 from audiogen.lm.recurrent import Recurrent, RecurrentConfig
 from audiogen.lm.score import NUM_LANES
@@ -123,9 +124,22 @@ class MusicLM(nn.Module):
     def _logits(self, hidden: Tensor) -> Tensor:
         return self.heads(hidden).unflatten(2, (self.config.num_codebooks, -1)).transpose(1, 2)
 
+    def _hidden(self, codes: Tensor, condition: Condition) -> Tensor:
+        return self.trunk(self._embed(codes, condition.lanes), condition.prefix)  # type: ignore[no-any-return]
+
     def forward(self, codes: Tensor, condition: Condition) -> Tensor:
         """Delayed codes `[B, K, T]` of the positions before each, condition → logits `[B, K, T, V]`."""
-        return self._logits(self.trunk(self._embed(codes, condition.lanes), condition.prefix))
+        return self._logits(self._hidden(codes, condition))
+
+    def cross_entropy(self, codes: Tensor, condition: Condition, targets: Tensor, ignored: int) -> Tensor:
+        """As `forward`, and the codes `[B, K, T]` that should come → cross-entropy of each codebook in nats, summed
+        over all that are not `ignored`, `[K]`."""
+        hidden, config = self._hidden(codes, condition), self.config
+        if fused.serves(hidden, config.dim, config.codebook_size):
+            return fused.cross_entropy(hidden, self.heads.weight, targets, ignored)
+        logits, wanted = self._logits(hidden).transpose(1, 2), targets.transpose(1, 2)  # as they lie in memory
+        each = F.cross_entropy(logits.flatten(0, 2).float(), wanted.flatten(), ignore_index=ignored, reduction="none")
+        return each.view(-1, config.num_codebooks).sum(0)
 
     def init_state(self, prefix: Tensor) -> Any:
         """Prefix `[B, L, D]` → the state before the first position, of the trunk's kind."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen.config import Config
+from audiogen.lm import fused
 
 _STRETCH = 128
 """rows of attention computed together on the CPU"""
@@ -81,6 +82,13 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, length: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         """A prefix of `length` and frames, `[B, L + T, D]`, the frames' angles, and who may look where."""
+        config, attention = self.attention.config, self.attention
+        if fused.serves(h, config.dim, config.hidden):
+            at = fused.Positions(length, config.window_frames, config.heads, config.kv_heads, cos, sin)
+            return fused.block(
+                h.float(), at, self.norm1.weight, attention.qkv.weight, attention.out.weight, self.norm2.weight,
+                self.gate_up.weight, self.down.weight,
+            )  # fmt: skip
         q, k, v = self.attention.project(self.norm1(h))
         q = torch.cat([q[:, :, :length], _rotate(q[:, :, length:], cos, sin)], 2)
         k = torch.cat([_blank(k[:, :, :length]), _rotate(k[:, :, length:], cos, sin)], 2)
@@ -125,7 +133,8 @@ class Transformer(nn.Module):
         h = torch.cat([prefix, x], 1)
         for block in self.blocks:
             h = block(h, length, cos, sin, mask)
-        return self.norm(h[:, length:])
+        frames_only = h[:, length:]
+        return fused.norm(frames_only, self.norm) if fused.serves(h, self.config.dim) else self.norm(frames_only)
 
     def _mask(self, length: int, frames: int, device: torch.device) -> Tensor:
         """True where a query (row) may look: prefix to prefix, frames to the prefix and back over the window."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from audiogen.audio.features import figure
 from audiogen.audio.io import write
@@ -142,10 +141,9 @@ class LMTask:
     def _cross_entropy(self, lm: MusicLM, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each codebook in nats, summed, and the number of its targets, `[K]` both."""
         prefix = lm.prefix.encode(batch["prompts"])
-        logits = lm(batch["inputs"], Condition(prefix, batch["lanes"])).transpose(1, 2)  # as it lies in memory
-        targets = batch["targets"].transpose(1, 2)
-        each = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
-        return each.view(-1, targets.shape[2]).sum(0), (targets != IGNORED).sum((0, 1))
+        targets = batch["targets"]
+        sums = lm.cross_entropy(batch["inputs"], Condition(prefix, batch["lanes"]), targets, IGNORED)
+        return sums, (targets != IGNORED).sum((0, 2))
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Cross-entropy on held-out excerpts, with everything said and with nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor, nn
 
 from audiogen.interfaces import AudiogenError
 
@@ -59,3 +60,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def buffers(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The module's buffers, each with a copy of what it holds now."""
+    return [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+
+def put_back(held: list[tuple[Tensor, Tensor]]) -> None:
+    """Undo what a pass that did not count has done to the `buffers` held."""
+    for buffer, before in held:
+        buffer.copy_(before)

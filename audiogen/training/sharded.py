@@ -53,3 +53,14 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put whole `tensors`, one for each name of `module`'s state, into a module that may be spread."""
     for name, own in module.state_dict().items():
         part(own).copy_(part(alike(tensors[name], own)))
+
+
+@torch.no_grad()
+def average(averaged: Mapping[str, Tensor], state: Mapping[str, Tensor], decay: float) -> None:
+    """Draw moving averages of a module's state on by one update, in place; what is no floating-point number is taken
+    over. Each process does what it holds."""
+    now, kept = ({name: part(value) for name, value in each.items()} for each in (state, averaged))
+    floats = [name for name, value in now.items() if value.is_floating_point()]
+    torch._foreach_lerp_([kept[name] for name in floats], [now[name] for name in floats], 1 - decay)
+    for name in now.keys() - set(floats):
+        kept[name].copy_(now[name])

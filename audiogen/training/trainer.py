@@ -31,11 +31,11 @@ from audiogen.training.checkpoint import FORMAT, Best, load_checkpoint, newest_c
 from audiogen.training.cost import Cost, Memory, measure, standing
 from audiogen.training.interruption import Interruption, Terminated
 from audiogen.training.machine import keep_freed_memory, matrix_peak, most_memory
-from audiogen.training.micro_batch import Share, is_out_of_memory
+from audiogen.training.micro_batch import Share, buffers, is_out_of_memory, put_back
 from audiogen.training.optimiser import MuonAdamW, restore_state, state_tensors
 from audiogen.training.processes import flat, make_accelerator
 from audiogen.training.run_folder import RunFolder
-from audiogen.training.sharded import alike, fill, gathered, part, reshard, whole
+from audiogen.training.sharded import alike, average, fill, gathered, part, reshard, whole
 from audiogen.training.task import Objective, Task, TrainerConfig, to_device
 
 
@@ -212,7 +212,7 @@ class Trainer:
     def _update(self, batches: list[Any], due: bool) -> tuple[dict[str, float], bool]:
         """One update, in smaller micro-batches where memory does not suffice → metrics, whether to save."""
         while True:
-            held = _buffers(self.task.module)
+            held = buffers(self.task.module)
             try:
                 sums = self._gradients(batches)
                 break
@@ -225,7 +225,7 @@ class Trainer:
                         f"{self._share.accumulation}, and resume"
                     ) from error
             self._halve()
-            _put_back(held)
+            put_back(held)
             turns, process = range(self._share.accumulation), self.accelerator.process_index
             batches = [self.task.batch(self._share.positions(self.global_step, turn, process)) for turn in turns]
         main = self.accelerator.is_main_process
@@ -241,10 +241,11 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * (self.config.matrix_pace if group["matrices"] else 1.0)
             self.optimiser.step()
-            self._average(min(self.config.ema_decay, (1 + self.global_step) / (10 + self.global_step)))
+            decay = min(self.config.ema_decay, (1 + self.global_step) / (10 + self.global_step))
+            average(self.ema, self.task.module.state_dict(), decay)
             self._in_a_row = 0
         else:
-            _put_back(held)
+            put_back(held)
             self._skip(metrics["loss"], norm)
         self.optimiser.zero_grad(set_to_none=True)
         metrics |= {"lr": rate, "grad_norm": norm} | ({"skipped": float(self.skipped)} if self.skipped else {})
@@ -270,15 +271,6 @@ class Trainer:
                 sums[name] = sums[name] + share if name in sums else share
         return sums
 
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        now = {name: part(value) for name, value in self.task.module.state_dict().items()}
-        ema = {name: part(value) for name, value in self.ema.items()}
-        floats = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([ema[n] for n in floats], [now[n] for n in floats], 1 - decay)
-        for name in now.keys() - set(floats):
-            ema[name].copy_(now[name])
-
     # --- what may go wrong ------------------------------------------------------------------------------------------
 
     def _skip(self, loss: float, norm: float) -> None:
@@ -299,7 +291,7 @@ class Trainer:
         """Of several processes none may stop in the middle of an update, so the first is tried without the others."""
         full = self._processes > 1
         while full:
-            held, process = _buffers(self.task.module), self.accelerator.process_index
+            held, process = buffers(self.task.module), self.accelerator.process_index
             short = False
             try:
                 batch = self.task.batch(self._share.positions(self.global_step, 0, process))
@@ -309,7 +301,7 @@ class Trainer:
                 if not short:
                     raise
             self.optimiser.zero_grad(set_to_none=True)
-            _put_back(held)
+            put_back(held)
             flag = torch.tensor(float(short), device=self.accelerator.device)
             full = bool(self.accelerator.reduce(flag, "sum") > 0)
             if full:
@@ -340,12 +332,12 @@ class Trainer:
 
     def _measure(self) -> Cost:
         """Cost of one excerpt's forward pass; says what memory the run needs."""
-        held, first = _buffers(self.task.module), self.global_step * self.config.batch_size
+        held, first = buffers(self.task.module), self.global_step * self.config.batch_size
         self.module.train()
         batch = to_device(self.task.batch(range(first, first + 1)), self.accelerator.device)
         with self.accelerator.autocast():
             cost = measure(lambda: self.objective(batch, self.global_step), self.task.module)
-        _put_back(held)
+        put_back(held)
         reshard(self.module)
         memory = standing(self.optimiser.param_groups, self.ema)
         self.memory: Memory = memory._replace(activations=cost.kept_bytes * self._share.micro_batch)
@@ -403,13 +395,3 @@ class Trainer:
         self._folder.log({"global_step": self.global_step, **finite})
         if self.config.trackers:
             self.accelerator.log(finite, step=self.global_step)
-
-
-def _buffers(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """The module's buffers, each with a copy of what it holds now."""
-    return [(buffer, buffer.clone()) for buffer in module.buffers()]
-
-
-def _put_back(held: list[tuple[Tensor, Tensor]]) -> None:
-    for buffer, before in held:
-        buffer.copy_(before)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiogen.interfaces import AudiogenError, Condition
+from audiogen.lm import fused
 from audiogen.lm.conditioning import PrefixEncoder
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.score import NUM_LANES
@@ -19,6 +20,13 @@ from audiogen.training.cost import measure
 from audiogen.training.lm_trainer import LMTask, LMTrainingConfig
 from audiogen.training.optimiser import MuonAdamW
 from audiogen.training.planning import H200, Estimate, Layout, Machine, estimate, fitted
+
+
+@pytest.fixture(autouse=True)
+def spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, for which a training is planned."""
+    monkeypatch.setattr(fused, "serves", lambda *_: False)
+
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 HERE = Machine("a CPU", 1e12, 16e9, 50e9, float("inf"), keeps_scores=True)
