@@ -7,6 +7,7 @@ from torch import nn
 
 from audiogen.interfaces import Condition
 from audiogen.lm.model import MusicLMConfig
+from audiogen.lm.score import NUM_LANES
 from audiogen.training.cost import Memory, measure, standing
 from audiogen.training.optimiser import MuonAdamW
 
@@ -36,7 +37,7 @@ def test_of_a_block_computed_again_only_the_input_is_kept() -> None:
 @pytest.mark.parametrize("config", [LM, LSTM], ids=["Transformer", "LSTM"])
 def test_a_language_model_takes_about_two_operations_a_weight_and_frame(config: MusicLMConfig) -> None:
     model = language_model(config=config).train().requires_grad_(True)
-    codes, lanes = torch.zeros(2, 4, 10, dtype=torch.long), torch.zeros(2, 10, 48)
+    codes, lanes = torch.zeros(2, 4, 10, dtype=torch.long), torch.zeros(2, 10, NUM_LANES)
     matrices = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
     matrices -= sum(part.weight.numel() for part in model.prefix.modules() if isinstance(part, nn.Linear))
     prefix = torch.randn(2, 12, 32)

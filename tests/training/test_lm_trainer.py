@@ -13,7 +13,7 @@ from tiny import LM, LSTM, catalogue, language_model, prepared
 from audiogen.interfaces import Attributes, AudiogenError
 from audiogen.lm.delay import apply_delay
 from audiogen.lm.model import MusicLMConfig
-from audiogen.lm.score import GROUPS, lanes
+from audiogen.lm.score import GROUPS, NUM_LANES, lanes
 from audiogen.training.lm_trainer import LMTask, LMTrainingConfig
 from audiogen.training.trainer import Trainer
 
@@ -38,13 +38,17 @@ TRUNKS = pytest.mark.parametrize("lm", [LM, LSTM], ids=["Transformer", "LSTM"])
 NO_DROPS = {"drop_attribute": 0.0, "drop_lane": 0.0, "drop_all": 0.0}
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
 @TRUNKS
 def test_killed_and_resumed_is_uninterrupted(
-    lm: MusicLMConfig, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lm: MusicLMConfig, precision: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LMTask, "validate", lambda self, module: {})
     monkeypatch.setattr(LMTask, "write_samples", lambda self, module, folder: None)
     settings = config(data, lm=lm.model_dump())
+    settings = settings.model_copy(
+        update={"trainer": settings.trainer.model_copy(update={"mixed_precision": precision})}
+    )
 
     def make(run: Path) -> Trainer:
         torch.manual_seed(0)
@@ -71,7 +75,7 @@ def test_excerpts_are_cut_from_the_delayed_codes(data: Path) -> None:
 
 def test_a_segment_longer_than_its_track_is_filled_with_nothing(data: Path) -> None:
     batch = LMTask(config(data, segment_frames=150, **NO_DROPS)).batch(range(1))
-    assert batch["inputs"].shape == (1, 4, 150) and batch["lanes"].shape == (1, 150, 48)
+    assert batch["inputs"].shape == (1, 4, 150) and batch["lanes"].shape == (1, 150, NUM_LANES)
     assert bool((batch["targets"][:, :, 103:] == -100).all()) and bool((batch["inputs"][:, :, 104:] == LM.pad).all())
     assert not batch["lanes"][:, 103:].any()
     assert int((batch["targets"] != -100).sum()) == 4 * 100
