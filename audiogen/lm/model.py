@@ -75,6 +75,14 @@ class MusicLM(nn.Module):
             if weight.ndim == 2:
                 nn.init.normal_(weight, std=self._initial_std(name, weight))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *told: Any) -> None:
+        """Weights made before there were so many lanes hear nothing of the later ones."""
+        name = f"{prefix}lanes_in.0.weight"
+        weight = state_dict.get(name)
+        if weight is not None and weight.ndim == 2 and weight.shape[1] < NUM_LANES:
+            state_dict[name] = F.pad(weight, (0, NUM_LANES - weight.shape[1]))
+        super()._load_from_state_dict(state_dict, prefix, *told)
+
     @property
     def trunk(self) -> Transformer | Recurrent:
         """What is between embeddings and heads."""
@@ -110,9 +118,6 @@ class MusicLM(nn.Module):
         """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
         config, tensors = load_weights(folder, "music_lm")
         model = cls(MusicLMConfig.build(config, f"{folder}/config.json"))
-        told = tensors.get("lanes_in.0.weight")
-        if told is not None and told.ndim == 2 and told.shape[1] < NUM_LANES:  # made before there were so many
-            tensors["lanes_in.0.weight"] = F.pad(told, (0, NUM_LANES - told.shape[1]))
         fill_module(model, tensors, folder)
         return model.eval().requires_grad_(False)
 
