@@ -32,13 +32,13 @@ from audiogen.files import sha256_file
 from audiogen.generation.generator import Generator, Request
 from audiogen.generation.render import CHUNK_FRAMES, Progress, Rendered, clip_sink, record, write_beside
 from audiogen.generation.session import Session, soften
-from audiogen.interfaces import Attributes, AudiogenError, Score, Waveform
+from audiogen.interfaces import INSTRUMENTS, Attributes, AudiogenError, Score, Waveform
 from audiogen.lm.model import MusicLM
 from audiogen.lm.sampling import Sampling
 from audiogen.style.habits import Habits
 from audiogen.style.parse import Understanding, merge, parse
 from audiogen.style.planner import later, plan, resolve_attributes
-from audiogen.style.tagger import shipped_tagger
+from audiogen.style.tagger import LIKELY, shipped_tagger
 
 DEFAULT_SECONDS = 60.0
 LEAST_SECONDS = 1.0
@@ -164,7 +164,7 @@ def continue_recording(
     codes, gain = _codes(generator, recording, path)
     context = codes.shape[1] * model.codec.hop_length
     end = _last(recording, _HEARD_SECONDS)
-    filled, grid = _heard(end, understood)
+    filled, grid, players = _heard(end, understood)
     if grid is not None:
         start = context / recording.sample_rate - end.seconds
         grid = replace(grid, downbeat_seconds=grid.downbeat_seconds + start)
@@ -174,6 +174,7 @@ def continue_recording(
     score = _score(
         replace(filled, attributes=attributes), grid, context / recording.sample_rate, length, model.habits, seed
     )
+    score = replace(score, parts=((0.0, players),) if players else ())
     request = generator.request(understood, None, seed, sampling=sampling, score=(score, attributes))
     cut = whole.seconds - recording.seconds
     made = Continuation(recording, replace(request, begun=codes), context, gain, cut, grid, seed)
@@ -311,8 +312,9 @@ def _codes(generator: Generator, recording: Waveform, path: str | Path) -> tuple
     return codes.cpu(), 10 ** (louder / 20)
 
 
-def _heard(end: Waveform, asked: Understanding) -> tuple[Understanding, BeatGrid | None]:
-    """What was asked, filled with what is heard in the end of the recording; and its beat."""
+def _heard(end: Waveform, asked: Understanding) -> tuple[Understanding, BeatGrid | None, tuple[str, ...]]:
+    """What was asked, filled with what is heard in the end of the recording; its beat; and who plays: the instruments
+    that are heard and those that were asked for, less those that were left out."""
     said, tags = asked.attributes, shipped_tagger().excerpt(end)
     grid = _beat(end, said.tempo_bpm or tags.tempo_bpm, said.beats_per_bar)
     tempo, metre = said.tempo_bpm, said.beats_per_bar
@@ -322,7 +324,9 @@ def _heard(end: Waveform, asked: Understanding) -> tuple[Understanding, BeatGrid
             tempo = grid.tempo_bpm
     style, key = said.style or tags.style_name, said.key or tags.key_name
     filled = Attributes(style, said.moods, said.instruments, tempo, key, metre, said.seconds, said.energy)
-    return replace(asked, attributes=filled), grid
+    heard = {name for name, chance in zip(INSTRUMENTS, tags.instruments, strict=True) if chance >= LIKELY}
+    players = tuple(sorted((heard | set(said.instruments)) - set(asked.excluded)))
+    return replace(asked, attributes=filled), grid, players
 
 
 def _beat(end: Waveform, near_bpm: float, beats_per_bar: int | None) -> BeatGrid | None:

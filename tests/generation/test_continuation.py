@@ -12,8 +12,9 @@ from audiogen.audio.io import read, write
 from audiogen.generation import continuation
 from audiogen.generation.continuation import continue_recording, cross_fade, render_continuation
 from audiogen.generation.render import from_record
-from audiogen.interfaces import AudiogenError, Key, Waveform
+from audiogen.interfaces import INSTRUMENTS, AudiogenError, Key, Waveform
 from audiogen.storage import read_json
+from audiogen.style.tagger import Tagger, Tags
 from tests.tiny import MINI, RATE, notes
 
 
@@ -72,6 +73,23 @@ def test_beat_and_key_run_on(generator: Generator, tmp_path: Path) -> None:
     assert np.abs(offs - np.rint(offs)).max() * 0.3 < 0.03
     faster = continue_recording(generator, tmp_path / "beat.wav", "calm folk, 137 bpm", 8.0, 1)
     assert faster.request.attributes.tempo_bpm == 137
+
+
+def test_who_is_heard_plays_on(generator: Generator, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def players(prompt: str) -> tuple[str, ...]:
+        ((start, names),) = continue_recording(generator, recording, prompt, 1.0, 1).request.score.parts
+        assert start == 0
+        return names
+
+    loud = Tagger.excerpt
+
+    def hears_two(self: Tagger, end: Waveform) -> Tags:
+        chances = np.array([name in ("flute", "drums") for name in INSTRUMENTS], np.float32)
+        return replace(loud(self, end), instruments=0.1 + 0.8 * chances)
+
+    monkeypatch.setattr(Tagger, "excerpt", hears_two)
+    assert players("calm folk") == ("drums", "flute")
+    assert players("calm folk with a harp, no drums") == ("flute", "harp")
 
 
 def test_silence_at_the_end_is_left_out_and_the_level_is_kept(generator: Generator, tmp_path: Path) -> None:
