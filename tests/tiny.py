@@ -90,7 +90,7 @@ def catalogue(root: Path, seconds: float = 4.0) -> list[Track]:
             "instruments": ["harp"], "tempo_bpm": 240.0, "key": "A minor", "beats_per_bar": 4,
             "beats_seconds": list(np.arange(0, seconds, 0.25)), "downbeats_seconds": list(np.arange(0, seconds, 1.0)),
             "chords": [(0.0, "A:min")], "sections": [(0.0, "intro"), (seconds / 2, "outro")],
-            "energy": [(0.0, 0.2), (seconds, 0.6)],
+            "energy": [(0.0, 0.2), (seconds, 0.6)], "parts": [(0.0, ["harp"])],
         }  # fmt: skip
         tracks.append(Track.model_validate(told))
     write_manifest(root / "manifest.jsonl", tracks)

@@ -11,6 +11,7 @@ from tiny import catalogue, prepared
 from audiogen.data.excerpts import Excerpts, Source
 from audiogen.data.manifest import read_manifest, write_manifest
 from audiogen.interfaces import AudiogenError
+from audiogen.lm.score import NUM_LANES
 
 
 def made(folder: Path, marks: dict[int, dict[str, Any]]) -> Source:
@@ -77,7 +78,7 @@ def test_the_codes_are_those_of_the_place(tmp_path: Path) -> None:
     for position in range(8):
         _, item, start = found.place(position)
         inputs, targets, told, track = found[position]
-        assert track == tracks[item] and told.shape == (20, 48)
+        assert track == tracks[item] and told.shape == (20, NUM_LANES)
         codes = np.load(tmp_path / "codes" / f"{track.sha256[:32]}.npy")
         for book in range(4):
             for frame in range(20):
