@@ -27,18 +27,18 @@ def of(sound: Waveform, asked: list[float] | None = None):  # type: ignore[no-un
     return heard
 
 
-def test_beats_and_bars_of_an_even_piece_half_a_window_at_a_time() -> None:
+def test_beats_and_bars_of_an_even_piece_window_by_window() -> None:
     asked: list[float] = []
-    found = find_beats(of(clicks(97.3, 4, seconds=80.0), asked), 80.0)
-    truth = np.arange(0.3, 80.0, 60 / 97.3)
+    found = find_beats(of(clicks(97.3, 4, seconds=50.0), asked), 50.0)
+    truth = np.arange(0.3, 50.0, 60 / 97.3)
     assert found is not None and max(asked) == 30.0
     assert met(found.beats, truth) > 0.98 and met(found.downbeats, truth[::4]) > 0.95
-    assert (np.diff(found.beats) > 0).all() and found.beats[0] >= 0 and found.beats[-1] < 80.0
+    assert (np.diff(found.beats) > 0).all() and found.beats[0] >= 0 and found.beats[-1] < 50.0
 
 
 def drifting(seconds: float) -> tuple[Waveform, np.ndarray]:
-    """Clicks whose tempo rises from 100 to 106 a minute, every fourth one low."""
-    per_second = np.cumsum((100 + 6 * np.arange(round(seconds * 1000)) / 1000 / seconds) / 60) / 1000
+    """Clicks whose tempo rises from 100 to 104 a minute, every fourth one low."""
+    per_second = np.cumsum((100 + 4 * np.arange(round(seconds * 1000)) / 1000 / seconds) / 60) / 1000
     beats = np.interp(np.arange(1, per_second[-1] - 1), per_second, np.arange(len(per_second)) / 1000)
     audio = 1e-3 * np.random.default_rng(0).standard_normal(round(seconds * RATE))
     time = np.arange(round(0.1 * RATE)) / RATE
@@ -52,26 +52,26 @@ def drifting(seconds: float) -> tuple[Waveform, np.ndarray]:
 
 
 def test_a_tempo_that_drifts_is_followed() -> None:
-    sound, truth = drifting(120.0)
-    found = find_beats(of(sound), 120.0)
+    sound, truth = drifting(75.0)
+    found = find_beats(of(sound), 75.0)
     assert found is not None and met(found.beats, truth) > 0.95
     even = truth[0] + np.arange(len(truth)) * np.diff(truth).mean()
     assert met(even, truth) < 0.5  # which no even grid would be
 
 
 def test_what_is_known_settles_octave_and_metre() -> None:
-    sound, truth = clicks(87, 3, seconds=45.0), np.arange(0.3, 45.0, 60 / 87)
-    found = find_beats(of(sound), 45.0, 174.0, 3)
+    sound, truth = clicks(87, 3, seconds=35.0), np.arange(0.3, 35.0, 60 / 87)
+    found = find_beats(of(sound), 35.0, 174.0, 3)
     assert found is not None and np.diff(found.beats).mean() == pytest.approx(60 / 174, rel=0.01)
-    found = find_beats(of(sound), 45.0, 87.0, 3)
+    found = find_beats(of(sound), 35.0, 87.0, 3)
     assert found is not None and met(found.downbeats, truth[::3]) > 0.9
 
 
 def test_no_beats_in_silence_noise_or_a_moment() -> None:
-    noise = np.random.default_rng(1).standard_normal((1, 40 * RATE)).astype(np.float32) * 0.1
+    noise = np.random.default_rng(1).standard_normal((1, 20 * RATE)).astype(np.float32) * 0.1
     for samples, seconds in (
-        (torch.from_numpy(noise), 40.0),
-        (torch.zeros(1, 40 * RATE), 40.0),
+        (torch.from_numpy(noise), 20.0),
+        (torch.zeros(1, 20 * RATE), 20.0),
         (noise[:, :RATE], 1.0),
     ):
         assert find_beats(of(Waveform(torch.as_tensor(samples), RATE)), seconds) is None
