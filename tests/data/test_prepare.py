@@ -128,7 +128,7 @@ def test_with_ray_itself(tmp_path: Path) -> None:
 
 
 def with_a_beat(folder: Path) -> tuple[list[Track], np.ndarray]:
-    """The tiny catalogue with clicks at 100 a minute over held notes first, silence second; the beats of neither told."""
+    """The tiny catalogue with clicks at 100 a minute over held notes first, then silence; neither tells beats."""
     tracks, seconds = catalogue(folder), 12.0
     truth = np.arange(0.2, seconds - 0.5, 0.6)
     audio, time = np.zeros(round(seconds * RATE)), np.arange(RATE // 10) / RATE
