@@ -2,7 +2,9 @@
 
 A folder, or an object store's, holds `index.json` with the codec's fingerprint and shards: `shard-NAME.npy`, int16
 `[T, K]`, tracks one after another, and `shard-NAME.json`, written last, with its SHA-256 and `[digest, frames]` of each
-track, digest being the first 32 digits of the SHA-256 of its audio. A file `DIGEST.npy` is a track by itself.
+track, digest being the first 32 digits of the SHA-256 of its audio. A file `DIGEST.npy` is a track by itself. Of tracks
+whose manifest has no beats, `beats-NAME.json` holds those that were heard, `{digest: [beats, downbeats]}` in seconds:
+two empty lists where there is no steady beat.
 """
 
 from __future__ import annotations
@@ -51,6 +53,29 @@ def find_codes(store: Store) -> dict[str, Place]:
             raise AudiogenError(
                 f"{store.location}/{name}: not the list of a shard ({error}); prepare it again"
             ) from None
+    return found
+
+
+def wants_beats(track: Track) -> bool:
+    """Whether the manifest leaves beats and bars to be heard."""
+    return not track.beats_seconds and not track.downbeats_seconds
+
+
+def find_heard_beats(store: Store) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Beats and downbeats in seconds of every track that was listened to, by its digest.
+
+    Raises AudiogenError naming a file that is damaged.
+    """
+    found = {}
+    for name in store.names(".json"):
+        if name.startswith("beats-"):
+            try:
+                for track, (beats, downbeats) in json.loads(store.read(name)).items():
+                    found[track] = tuple(map(float, beats)), tuple(map(float, downbeats))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise AudiogenError(
+                    f"{store.location}/{name}: not the beats of tracks ({error}); remove it and prepare them again"
+                ) from None
     return found
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from pydantic import Field
 
 from audiogen.config import Config
-from audiogen.data.codes import PreparedCodes
+from audiogen.data.codes import PreparedCodes, digest, find_heard_beats, wants_beats
 from audiogen.data.dataset import Mixture, SegmentOrder
 from audiogen.data.manifest import Split, Track, read_manifest
+from audiogen.data.store import Store
 from audiogen.interfaces import AudiogenError
 from audiogen.lm.score import lanes
 
@@ -53,6 +54,21 @@ class Source(Config):
         return kept
 
 
+def _heard(source: Source, tracks: Sequence[Track]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """What was heard, when codes were prepared, of the beats of tracks whose manifest has none, by digest."""
+    wanting = [digest(track) for track in tracks if wants_beats(track)]
+    found = find_heard_beats(Store(source.codes)) if wanting else {}
+    return {
+        name: dict(zip(("beats_seconds", "downbeats_seconds"), found[name], strict=True))
+        for name in wanting
+        if any(found.get(name, ()))
+    }
+
+
+def _hashed(texts: Iterable[str]) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
+
+
 class Excerpts:
     """Segments of delayed codes with their lanes; which one stands at a position follows from the seed."""
 
@@ -70,10 +86,16 @@ class Excerpts:
         shares: list[float] = []
         for number, source in enumerate(sources, 1):
             kept = source.select()
-            digest = hashlib.sha256("".join(track.sha256 for track, _ in kept).encode()).hexdigest()[:16]
             name = "manifest" if len(sources) == 1 else f"manifest {number}"
-            self.fingerprint[name] = f"{len(kept)} tracks, {digest}"
-            chosen = [(track, weight) for track, weight in kept if track.split == split]
+            self.fingerprint[name] = f"{len(kept)} tracks, {_hashed(track.sha256 for track, _ in kept)}"
+            heard = _heard(source, [track for track, _ in kept])
+            if heard:
+                self.fingerprint[f"beats of {name}"] = f"{len(heard)} heard, {_hashed(map(str, heard.items()))}"
+            chosen = [
+                (track.model_copy(update=heard.get(digest(track), {})), weight)
+                for track, weight in kept
+                if track.split == split
+            ]
             if not chosen and split == "validation" and number < len(sources) + bool(self.tracks):
                 continue  # another one has some
             codes = PreparedCodes(source.codes, [track for track, _ in chosen], codec_folder)

@@ -1,4 +1,7 @@
-"""Codes of a manifest's audio, a shard at a time: on every core, on every GPU, or as Ray tasks by the same function."""
+"""Codes of a manifest's audio, a shard at a time: on every core, on every GPU, or as Ray tasks by the same function.
+
+With them the beats of tracks whose manifest has none.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from audiogen.audio.beats import find_beats
 from audiogen.audio.io import read
 from audiogen.codec.spectral import SpectralCodec
-from audiogen.data.codes import check_codec, digest, find_codes
+from audiogen.data.codes import check_codec, digest, find_codes, find_heard_beats, wants_beats
 from audiogen.data.manifest import Track, resolve
 from audiogen.data.store import Store
 from audiogen.files import sha256_file, write_json
-from audiogen.interfaces import AudiogenError
+from audiogen.interfaces import AudiogenError, Waveform
 
 Workers = Literal["processes", "ray"]
 
@@ -30,17 +34,14 @@ _device = "cpu"
 
 
 class Job(NamedTuple):
-    """One shard to be made."""
+    """Tracks to be encoded into one shard, and those whose beats are to be heard; `size` tracks in all."""
 
     codec_folder: str
     root: str
     location: str
+    size: int
     tracks: tuple[Track, ...]
-
-    @property
-    def name(self) -> str:
-        """The same for the same tracks, so that a shard left without its list is made again, not twice."""
-        return "shard-" + hashlib.sha256("".join(map(digest, self.tracks)).encode()).hexdigest()[:16]
+    listened: tuple[Track, ...]
 
 
 def prepare_codes(
@@ -54,6 +55,8 @@ def prepare_codes(
 ) -> Iterator[tuple[int, int]]:
     """Encode into `location`, a folder or a URL, what is not there yet; yields (done, all) tracks after each shard.
 
+    Of tracks whose manifest says nothing of beats these are heard too, which takes longer than the codes.
+
     `jobs` processes, or one for each GPU or else core. Memory is that of the codec and a block of audio a worker
     (audio of another rate than the codec's is resampled whole). Raises AudiogenError when `location` holds codes of
     another codec, and for the first track that cannot be read.
@@ -63,11 +66,24 @@ def prepare_codes(
         check_codec(store, codec.fingerprint)
     else:
         _put_json(store, "index.json", {"codec": codec.fingerprint, "num_codebooks": codec.num_codebooks})
-    there = find_codes(store)
-    missing = [track for track in tracks if digest(track) not in there]
+    there, heard = find_codes(store), find_heard_beats(store)
+
+    def uncoded(track: Track) -> bool:
+        return digest(track) not in there
+
+    def unheard(track: Track) -> bool:
+        return wants_beats(track) and digest(track) not in heard
+
+    missing = [track for track in tracks if uncoded(track) or unheard(track)]
     done = len(tracks) - len(missing)
     yield done, len(tracks)
-    todo = [Job(str(codec_folder), str(root), str(location), part) for part in _parts(missing, shard_seconds)]
+    todo = [
+        Job(
+            str(codec_folder), str(root), str(location), len(part),
+            tuple(filter(uncoded, part)), tuple(filter(unheard, part)),
+        )
+        for part in _parts(missing, shard_seconds)
+    ]  # fmt: skip
     if todo:
         for count in (_on_ray if workers == "ray" else _on_processes)(todo, jobs):
             done += count
@@ -75,18 +91,38 @@ def prepare_codes(
 
 
 def encode_shard(job: Job) -> int:
-    """Make one shard → the number of its tracks. What every kind of worker runs."""
-    codec = _codec(job.codec_folder, _device)
-    parts = [_encode(codec, track, job.root) for track in job.tracks]
+    """Make one shard and hear the beats → the number of its tracks. What every kind of worker runs."""
     store = Store(job.location)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "codes.npy"
-        np.save(file, np.concatenate(parts), allow_pickle=False)
-        store.put(f"{job.name}.npy", file)
-        sha256 = sha256_file(file)
-    told = [[digest(track), len(part)] for track, part in zip(job.tracks, parts, strict=True)]
-    _put_json(store, f"{job.name}.json", {"codec": codec.fingerprint, "sha256": sha256, "tracks": told})
-    return len(job.tracks)
+    if job.tracks:
+        codec, name = _codec(job.codec_folder, _device), _name("shard", job.tracks)
+        parts = [_encode(codec, track, job.root) for track in job.tracks]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "codes.npy"
+            np.save(file, np.concatenate(parts), allow_pickle=False)
+            store.put(f"{name}.npy", file)
+            sha256 = sha256_file(file)
+        told = [[digest(track), len(part)] for track, part in zip(job.tracks, parts, strict=True)]
+        _put_json(store, f"{name}.json", {"codec": codec.fingerprint, "sha256": sha256, "tracks": told})
+    if job.listened:
+        heard = {digest(track): _hear(track, job.root) for track in job.listened}
+        _put_json(store, f"{_name('beats', job.listened)}.json", heard)
+    return job.size
+
+
+def _name(kind: str, tracks: Sequence[Track]) -> str:
+    """The same for the same tracks, so that a shard left without its list is made again, not twice."""
+    return f"{kind}-" + hashlib.sha256("".join(map(digest, tracks)).encode()).hexdigest()[:16]
+
+
+def _hear(track: Track, root: str) -> list[list[float]]:
+    """Beats and downbeats in seconds; none of either where no beat is found."""
+    path = resolve(root, track)
+
+    def part(start: float, length: float) -> Waveform:
+        return read(path, channels=1, start_seconds=start, seconds=length)
+
+    found = find_beats(part, track.seconds, track.tempo_bpm, track.beats_per_bar)
+    return [[], []] if found is None else [np.round(times, 4).tolist() for times in found]
 
 
 def _encode(codec: SpectralCodec, track: Track, root: str) -> np.ndarray:

@@ -51,10 +51,13 @@ def nats(logs: Tensor, codes: Tensor) -> Tensor:
 
 
 def divergence(logs: Tensor, other: Tensor, codes: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of `other` from `logs` in nats, of each codebook, `[K]`."""
+    """Kullback-Leibler divergence of `logs` from `other` in nats, of each codebook, `[K]`; 0 where it has no codes.
+
+    Log-probabilities `[S, K, V]` both, Σ p (log p - log q); `codes` `[S, K]` is negative where there is none.
+    """
     own = codes >= 0
     each = (logs.exp() * (logs - other)).sum(-1)
-    return (each * own).sum(0) / own.sum(0)
+    return (each * own).sum(0) / own.sum(0).clamp_min(1)
 
 
 def measure_model(

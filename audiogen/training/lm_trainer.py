@@ -19,6 +19,8 @@ from audiogen.codec.spectral import SpectralCodec
 from audiogen.config import Config
 from audiogen.data.excerpts import IGNORED, Excerpts, Source
 from audiogen.data.manifest import Split, Track
+from audiogen.evaluation.likelihood import divergence
+from audiogen.generation.models import model_folder
 from audiogen.interfaces import Attributes, AudiogenError, Condition, Prompt, Waveform
 from audiogen.lm.engine import EagerEngine
 from audiogen.lm.model import MusicLM, MusicLMConfig
@@ -34,8 +36,8 @@ _VALIDATED_AT_ONCE = 8
 class LMTrainingConfig(Config):
     """`recipes/train_lm.toml` in full."""
 
-    may_change: ClassVar[frozenset[str]] = frozenset({"manifest", "codes", "codec"})
-    """they say where the data lie; whether they are the same, their hashes tell"""
+    may_change: ClassVar[frozenset[str]] = frozenset({"manifest", "codes", "codec", "reference"})
+    """they say where the data lie, whose hashes tell whether they are the same, or what a run is compared with"""
 
     manifest: str = ""
     codes: str = ""
@@ -48,6 +50,8 @@ class LMTrainingConfig(Config):
     trainer: TrainerConfig
     start_from: str | None = None
     """a model folder whose weights begin the training (fine-tuning)"""
+    reference: str = ""
+    """a model's name or folder; each validation tells how far the model's next codes are from what that one expects"""
     segment_frames: int = Field(default=512, gt=16)
     drop_attribute: float = Field(default=0.2, ge=0, le=1)
     """chance of each thing a prompt says to be left unsaid"""
@@ -86,6 +90,7 @@ class LMTask:
             self.module.start_from_codebooks(SpectralCodec.load(config.codec).codebooks)
         self._train = self._excerpts("train", config.trainer.seed)
         self._held_out = self._excerpts("validation", 0)
+        self._reference = self._read_reference(config.reference) if config.reference else None
         self.samples, self.frames = self._train.size, config.segment_frames
         trunk = self.module.trunk
         self.blocks = tuple(trunk.blocks if isinstance(trunk, Transformer) else trunk.layers)
@@ -96,6 +101,22 @@ class LMTask:
             config.catalogues, split, config.codec,
             frames=config.segment_frames, books=lm.num_codebooks, pad=lm.pad, rate=lm.frame_rate, seed=seed,
         )  # fmt: skip
+
+    def _read_reference(self, name: str) -> MusicLM:
+        """The model to be compared with. Raises AudiogenError naming what keeps it from reading the same codes."""
+        folder = model_folder(name)
+        model, codec = MusicLM.load(folder / "lm"), SpectralCodec.load(folder / "codec")
+        compared = {"codec": (codec.fingerprint, self._train.fingerprint["codec"])} | {
+            size: (getattr(model.config, size), getattr(self.config.lm, size))
+            for size in ("num_codebooks", "codebook_size", "frame_rate")
+        }
+        for what, (theirs, ours) in compared.items():
+            if theirs != ours:
+                raise AudiogenError(
+                    f"reference = {name!r}: its {what} is {theirs}, that of this training {ours}; give a model of the "
+                    "same codec and number of codebooks, or none"
+                )
+        return model
 
     def fingerprint(self) -> dict[str, str]:
         return self._train.fingerprint
@@ -145,12 +166,19 @@ class LMTask:
         sums = lm.cross_entropy(batch["inputs"], Condition(prefix, batch["lanes"]), targets, IGNORED)
         return sums, (targets != IGNORED).sum((0, 2))
 
+    def _divergence(self, lm: MusicLM, reference: MusicLM, batch: dict[str, Any]) -> Tensor:
+        """Kullback-Leibler divergence of `lm` from `reference` in nats, a codebook, `[K]`, summed over targets."""
+        targets = batch["targets"].transpose(1, 2).flatten(0, 1)
+        logs, other = (_logits(each, batch).flatten(0, 1).float().log_softmax(-1) for each in (lm, reference))
+        return divergence(logs, other, targets) * (targets != IGNORED).sum(0)
+
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Cross-entropy on held-out excerpts, with everything said and with nothing."""
+        """Cross-entropy on held-out excerpts, with everything said and with nothing; divergence from the reference."""
         lm: Any = module
         device = lm.heads.weight.device
+        reference = self._reference and self._reference.to(device)
         count = min(32, self._held_out.size)
-        told, untold = [], []
+        told, untold, apart = [], [], []
         for first in range(0, count, _VALIDATED_AT_ONCE):
             positions = range(first, min(first + _VALIDATED_AT_ONCE, count))
             items = [self._held_out[position] for position in positions]
@@ -159,16 +187,22 @@ class LMTask:
             batch["prompts"] = [_prompt(item[3], np.random.default_rng(first)) for item in items]
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.trainer.mixed_precision == "bf16"):
                 told.append(torch.stack(self._cross_entropy(lm, batch)))
+                if reference is not None:
+                    apart.append(self._divergence(lm, reference, batch))
                 batch |= {"lanes": torch.zeros_like(batch["lanes"]), "prompts": [None] * len(items)}
                 untold.append(torch.stack(self._cross_entropy(lm, batch)))
         (each, counts), (bare, _) = torch.stack(told).sum(0), torch.stack(untold).sum(0)
-        means = each / counts.clamp_min(1)
-        return {
+        means, bits = each / counts.clamp_min(1), self.config.lm.frame_rate / math.log(2)
+        found = {
             "loss": float(each.sum() / counts.sum()),
             **{f"codebook_{index + 1}": float(value) for index, value in enumerate(means)},
-            "bits_a_second": float(means.sum()) * self.config.lm.frame_rate / math.log(2),
+            "bits_a_second": float(means.sum()) * bits,
             "loss_untold": float(bare.sum() / counts.sum()),
         }
+        if reference is not None:
+            reference.to("cpu")  # the memory is training's
+            found["kl_bits_a_second"] = float((torch.stack(apart).sum(0) / counts.clamp_min(1)).sum()) * bits
+        return found
 
     def write_samples(self, module: nn.Module, folder: Path) -> None:
         """Eight seconds for the prompt and score of two held-out tracks, each with its picture; played on the CPU."""
@@ -188,6 +222,12 @@ class LMTask:
             waveform = Waveform(codec.decode(codes)[0], codec.sample_rate)
             write(folder / f"{index}.wav", waveform)
             figure(waveform, folder / f"{index}.png", f"{prompt.text} ({track.tempo_bpm:g} bpm, {track.key})")
+
+
+def _logits(lm: MusicLM, batch: dict[str, Any]) -> Tensor:
+    """`[B, T, K, V]`, as it lies in memory."""
+    prefix = lm.prefix.encode(batch["prompts"])
+    return lm(batch["inputs"], Condition(prefix, batch["lanes"])).transpose(1, 2)
 
 
 def _stack(items: list[Any]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from laws import resumed_is_uninterrupted
-from tiny import LM, LSTM, catalogue, language_model, prepared
+from tiny import LM, LSTM, catalogue, codec, language_model, prepared
 
-from audiogen.interfaces import Attributes, AudiogenError
+from audiogen.files import write_json
+from audiogen.interfaces import Attributes, AudiogenError, Condition, Prompt
 from audiogen.lm.delay import apply_delay
 from audiogen.lm.model import MusicLMConfig
 from audiogen.lm.score import GROUPS, NUM_LANES, lanes
@@ -159,3 +161,61 @@ def test_fine_tuning_starts_from_the_given_weights(data: Path, tmp_path: Path) -
 def test_the_fingerprint_is_of_tracks_and_codec(data: Path) -> None:
     found = LMTask(config(data)).fingerprint()
     assert found.keys() == {"manifest", "codec"} and len(found["codec"]) == 16
+
+
+def reference(folder: Path, seed: int = 0, codec_seed: int = 0, lm: MusicLMConfig = LM) -> str:
+    """A model folder of a tiny codec and a language model of random weights."""
+    codec(codec_seed).save(folder / "codec", "float32")
+    language_model(seed, lm).save(folder / "lm", "float32")
+    write_json(folder / "config.json", {"kind": "audiogen"})
+    return str(folder)
+
+
+def test_divergence_from_a_reference(data: Path, tmp_path: Path) -> None:
+    own, other = (reference(tmp_path / str(seed), seed) for seed in (0, 1))
+    model = language_model(0)
+    found = {name: LMTask(config(data, reference=name)).validate(model) for name in ("", own, other)}
+    assert "kl_bits_a_second" not in found[""]
+    assert abs(found[own]["kl_bits_a_second"]) < 1e-3
+    task = LMTask(config(data))
+    items = [task._held_out[position] for position in range(min(32, task._held_out.size))]
+    codes, told, targets = (torch.from_numpy(np.stack([item[index] for item in items])) for index in (0, 2, 1))
+    prompt = Prompt("a calm harp", items[0][3].attributes())
+    with torch.inference_mode():
+        each = [
+            torch.distributions.Categorical(
+                logits=lm(codes, Condition(lm.prefix.encode([prompt] * len(items)), told)).float()
+            )
+            for lm in (model, language_model(1))
+        ]
+    apart, there = torch.distributions.kl_divergence(*each), targets >= 0
+    expected = sum(apart[:, book][there[:, book]].mean() for book in range(4)) * 25 / np.log(2)
+    assert found[other]["kl_bits_a_second"] == pytest.approx(float(expected), rel=1e-4)
+    assert found[other] == {**found[""], "kl_bits_a_second": found[other]["kl_bits_a_second"]}
+
+
+def test_metrics_hold_the_divergence_and_the_reference_may_change(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LMTask, "write_samples", lambda self, module, folder: None)
+    pace = config(data).trainer.model_copy(update={"validate_every": 2})
+    for seed in (3, 4):
+        name = reference(tmp_path / f"model-{seed}", seed)
+        settings = config(data, reference=name, trainer=pace.model_dump())
+        for report in Trainer(LMTask(settings), tmp_path / "run", settings).steps():
+            if report.global_step == 3:
+                break
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    apart = {line["global_step"]: line.get("validation_kl_bits_a_second") for line in lines}
+    assert [step for step, value in apart.items() if value] == [2, 4, 6] and min(filter(None, apart.values())) > 0
+
+
+def test_a_reference_that_reads_other_codes_is_refused(data: Path, tmp_path: Path) -> None:
+    fewer = reference(tmp_path / "fewer", lm=LM.model_copy(update={"num_codebooks": 3}))
+    for name, told in (
+        ("nowhere", r"no model 'nowhere'"),
+        (reference(tmp_path / "foreign", codec_seed=1), r"reference = '.*foreign': its codec is \w{16}, that of this"),
+        (fewer, r"reference = '.*fewer': its num_codebooks is 3, that of this training 4"),
+    ):
+        with pytest.raises(AudiogenError, match=told):
+            LMTask(config(data, reference=name))

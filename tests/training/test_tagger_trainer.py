@@ -25,7 +25,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three heard tracks: a folk one, a jazz one, and one of folk to validate with."""
     root = tmp_path_factory.mktemp("music")
     tracks = tiny.catalogue(root, seconds=6.0)
-    tracks[1] = tracks[1].model_copy(update={"style": "jazz", "key": "D major", "instruments": ("drums",)})
+    tracks[1] = tracks[1].model_copy(update={"style": "jazz", "key": "D major", "instruments": ("drums",), "parts": ()})
     write_manifest(root / "manifest.jsonl", tracks)
     tiny.prepared(root, tracks)
     for _ in prepare_heard(tracks, root, root / "codes", root / "codec", 3, 4.0, root / "heard"):
