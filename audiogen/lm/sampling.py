@@ -18,8 +18,8 @@ _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 class Sampling(Config):
     """How codes are drawn. Temperature 0 is greedy; guidance 1 asks the model once a step, anything else twice."""
 
-    guidance: float = Field(default=2.0, ge=0.0, le=20.0)
-    temperature: float = Field(default=0.85, ge=0.0, le=5.0)
+    guidance: float = Field(default=3.0, ge=0.0, le=20.0)
+    temperature: float = Field(default=0.9, ge=0.0, le=5.0)
     top_k: int = Field(default=100, ge=1)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """of what top-k leaves, the likeliest codes that hold this share of the probability"""
