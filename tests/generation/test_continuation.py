@@ -158,8 +158,8 @@ def test_the_shipped_model_joins_without_a_click(tmp_path: Path) -> None:
     write(tmp_path / "tone.wav", Waveform(tone.expand(2, -1), 48_000), "FLOAT")
     made = continue_recording(generator, tmp_path / "tone.wav", None, 1.0, 1)
     clip = torch.cat([part.samples for part in made.play(generator, 25)], 1)
-    around = clip[:, 3 * 48_000 - 24_100 : 3 * 48_000 + 2400]
-    assert float(around.diff(dim=1).abs().max()) < 0.1  # a tone of that level moves by 0.006 a sample
+    around = clip[:, 3 * 48_000 - 24_100 : 3 * 48_000 + 100]  # what follows may begin with a stroke of its own
+    assert float(around.diff(dim=1).abs().max()) < 0.05  # a tone of that level moves by 0.006 a sample
 
 
 def test_the_first_beginning_whose_join_is_hidden_is_taken(
