@@ -214,7 +214,7 @@ def test_the_page_stands_alone_and_escapes_what_it_was_given(made: SimpleNamespa
     assert len(parsed.texts["script"]) == 2
     assert any("<b>folk</b>" in text for text in parsed.texts["h1"]) and "<b>folk</b>" in parsed.texts["title"][0]
     (told,) = parsed.texts["pre"]
-    for part in ("understood:", "seed 4", "guidance 2", "top-k 100", "tiny ", "D minor", "120 bpm"):
+    for part in ("understood:", "seed 4", "guidance 3", "top-k 100", "tiny ", "D minor", "120 bpm"):
         assert part in told, part
 
 
@@ -266,7 +266,7 @@ def test_the_panels_say_what_they_show(explanation: Explanation) -> None:
     for panel in (entropy, guidance, regions, lags):
         assert panel.get_ylabel()
     heading = drawing.subfigs[0].get_suptitle()
-    assert heading.startswith("calm <b>folk</b>") and heading.endswith("3 s, seed 4, guidance 2")
+    assert heading.startswith("calm <b>folk</b>") and heading.endswith("3 s, seed 4, guidance 3")
 
 
 def test_a_score_that_says_nothing_is_drawn_as_such(explanation: Explanation) -> None:
