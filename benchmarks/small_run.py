@@ -92,7 +92,8 @@ def train(config: LMTrainingConfig, run: Path, until: int | None = None) -> None
     for report in trainer.steps():
         if report.global_step == until:
             break
-    (run / f"memory-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(trainer.memory._asdict()))
+    if hasattr(trainer, "memory"):  # not when a resumed run had nothing left to do
+        (run / f"memory-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(trainer.memory._asdict()))
 
 
 def start(processes: int, action: Callable[..., None], *arguments: Any, **environment: str) -> list[BaseProcess]:
