@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +24,7 @@ from audiogen.data.manifest import Track, resolve
 from audiogen.data.store import Store
 from audiogen.files import sha256_file, write_json
 from audiogen.interfaces import AudiogenError, Waveform
+from audiogen.workers import spread
 
 Workers = Literal["processes", "ray"]
 
@@ -157,23 +156,16 @@ def _parts(tracks: Sequence[Track], seconds: float) -> Iterator[tuple[Track, ...
 
 def _on_processes(todo: list[Job], jobs: int) -> Iterator[int]:
     gpus = torch.cuda.device_count()
-    workers = min(jobs or gpus or os.cpu_count() or 1, len(todo))
-    context = multiprocessing.get_context("spawn")
-    devices = context.Queue()
-    for index in range(workers):
-        devices.put(f"cuda:{index % gpus}" if gpus else "cpu")
-    with ProcessPoolExecutor(workers, context, _start, (devices,)) as pool:
-        pending = [pool.submit(encode_shard, job) for job in todo]
-        try:
-            for item in as_completed(pending):
-                yield item.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    devices = multiprocessing.get_context("spawn").Queue()
+    for index in range(gpus and (jobs or gpus)):
+        devices.put(f"cuda:{index % gpus}")
+    on_gpus = (_take_device, devices) if gpus else ()
+    for _, count in spread(encode_shard, todo, jobs or gpus, *on_gpus):
+        yield count
 
 
-def _start(devices: Any) -> None:
+def _take_device(devices: Any) -> None:
     global _device
-    torch.set_num_threads(1)
     _device = devices.get()
 
 

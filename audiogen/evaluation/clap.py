@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from audiogen.audio.io import read
-from audiogen.evaluation.processes import spread
 from audiogen.evaluation.systems import Progress
 from audiogen.files import atomic_path, sha256_file
 from audiogen.generation.hub import cached, fetch, is_hub_name
 from audiogen.interfaces import AudiogenError
 from audiogen.lm.text import library
+from audiogen.workers import spread
 
 NAME = "laion/larger_clap_music"
 WINDOW_SECONDS = 10.0

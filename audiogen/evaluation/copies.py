@@ -16,12 +16,12 @@ from audiogen.codec.spectral import SpectralCodec
 from audiogen.data.codes import PreparedCodes
 from audiogen.data.manifest import read_manifest, resolve
 from audiogen.evaluation.copying import CodeRuns, Fingerprints, fingerprint
-from audiogen.evaluation.processes import spread
 from audiogen.evaluation.systems import Progress
 from audiogen.files import atomic_path, sha256_file, write_json
 from audiogen.interfaces import AudiogenError
 from audiogen.storage import read_json
 from audiogen.style.hearing import hear_file
+from audiogen.workers import spread
 
 VERSION = 1
 """of what is found: changes whenever the values would"""

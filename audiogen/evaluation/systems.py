@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from audiogen.evaluation.processes import spread
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.files import atomic_path, sha256_file, write_json
 from audiogen.interfaces import Attributes, AudiogenError, Prompt, Score
 from audiogen.storage import read_json
+from audiogen.workers import spread
 
 if TYPE_CHECKING:
     from audiogen.generation.generator import Generator, Request

@@ -9,9 +9,8 @@ folder. Run again, it makes only what is missing or has changed.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +24,7 @@ if not __package__:  # run as a script: make the folder importable as the packag
 from audiogen.data.manifest import Track, write_manifest
 from audiogen.files import sha256_file, write_text
 from audiogen.interfaces import AudiogenError, Chord, Key
+from audiogen.workers import spread
 
 from .compose import compose, outline
 from .form import PHRASE_BARS
@@ -97,11 +97,6 @@ def make_piece(seed: int, index: int, root: Path, soundfont: Path) -> Track:
     return track
 
 
-def _work_alone() -> None:
-    """In each worker: leave Ctrl-C to the parent and use one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def make(hours: float, seed: int, root: Path, soundfont: Path, jobs: int) -> list[Track]:
     """All pieces, in order. Raises AudiogenError for a missing tool or a folder that cannot be written."""
     check_tools(soundfont)
@@ -116,18 +111,9 @@ def make(hours: float, seed: int, root: Path, soundfont: Path, jobs: int) -> lis
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True)) as progress:
         task = progress.add_task("pieces", total=count)
-        pool = ProcessPoolExecutor(jobs, initializer=_work_alone)
-        try:
-            waiting: dict[Future[Track], int] = {}
-            todo = iter(range(count))
-            while len(tracks) < count:
-                while len(waiting) < 2 * jobs and (index := next(todo, None)) is not None:
-                    waiting[pool.submit(make_piece, seed, index, root, soundfont)] = index
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    tracks[waiting.pop(future)] = future.result()
-                    progress.advance(task)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        for index, track in spread(partial(make_piece, seed, root=root, soundfont=soundfont), range(count), jobs):
+            tracks[index] = track
+            progress.advance(task)
     ordered = [tracks[index] for index in range(count)]
     write_manifest(root / "manifest.jsonl", ordered)
     return ordered
