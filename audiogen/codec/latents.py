@@ -14,9 +14,10 @@ from audiogen.interfaces import AudiogenError
 _BLOCK_FRAMES = 250
 
 
-def encode_latents(codec: SpectralCodec, samples: Tensor) -> Iterator[Tensor]:
+def encode_latents(codec: SpectralCodec, samples: Tensor, restore: bool = False) -> Iterator[Tensor]:
     """`[B, 2, S]` → latents `[B, t, D]` block by block, `ceil(S / hop_length)` frames in all: the last is padded with
-    silence. Raises AudiogenError, at the first block, for no samples and for values that are not finite.
+    silence. With `restore` those of the music before a low sample rate cut it off. Raises AudiogenError, at the first
+    block, for no samples and for values that are not finite.
     """
     if samples.ndim != 3 or samples.shape[1] != codec.channels or not samples.shape[2]:
         raise AudiogenError(f"latents are of audio [batch, {codec.channels}, samples], got {list(samples.shape)}")
@@ -26,7 +27,7 @@ def encode_latents(codec: SpectralCodec, samples: Tensor) -> Iterator[Tensor]:
     state = codec.encoder_state(len(samples))
     for block in padded.split(_BLOCK_FRAMES * codec.hop_length, 2):
         with torch.inference_mode():
-            latents, state = codec.encode_latents(block, state)
+            latents, state = codec.encode_latents(block, state, restore)
         yield latents
 
 

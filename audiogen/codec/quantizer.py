@@ -1,8 +1,8 @@
 """Residual vector quantisation with codebooks that follow the data by moving averages.
 
 Residual VQ: Zeghidour et al. 2021 (SoundStream), §III-C; moving averages: van den Oord et al. 2017, appendix A.1.
-Codebooks start from data (k-means) and entries nobody uses are drawn anew from the residuals at hand: without both
-they collapse to a few entries.
+Codebooks start from data (k-means), and an entry nobody uses takes over half of the one that leaves the most over:
+without both they collapse to a few entries (Fritzke 1997, LBG-U: an entry's utility is the error that it is worth).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Bottled(NamedTuple):
 
 class Reconstruction(NamedTuple):
     """What a codec gives in training: audio aligned with the input's start, as long or shorter; what passed the
-    bottleneck; and of a codec with oscillators their amplitude and deviation (`played`), and amplitude, deviation and
-    clearness of the tones in the input (`heard`), each `[B, T, K]`."""
+    bottleneck; and of a codec with oscillators their amplitude, their deviation and the amplitude of what else is
+    played at their place (`played`), and amplitude, deviation and clearness of the tones in the input (`heard`), each
+    `[B, T, K]`."""
 
     samples: Tensor
     bottled: Bottled
@@ -40,18 +41,20 @@ class ResidualVectorQuantizer(nn.Module):
     codebooks: Tensor
     counts: Tensor
     sums: Tensor
+    left: Tensor
     started: Tensor
 
-    least_use = 0.35
-    """share of the mean use below which an entry is drawn anew from the data, most often where the data are densest"""
+    least_use = 0.2
+    """share of the mean use below which an entry is given up for half of another one"""
 
-    def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.98) -> None:
+    def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.99) -> None:
         super().__init__()
         self.input_dim = dim
         self.num_codebooks, self.codebook_size, self.decay = num_codebooks, codebook_size, decay
         self.register_buffer("codebooks", torch.randn(num_codebooks, codebook_size, dim))
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size))
         self.register_buffer("sums", torch.zeros(num_codebooks, codebook_size, dim))
+        self.register_buffer("left", torch.zeros(num_codebooks, codebook_size))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @staticmethod
@@ -98,7 +101,7 @@ class ResidualVectorQuantizer(nn.Module):
             used = (allowed > level).float()[:, None]
             commitment = commitment + ((residual - entry).square() * used).mean()
             if self.training:
-                self._follow(level, residual.detach(), index, used[:, 0])
+                self._follow(level, residual.detach(), entry, index, used[:, 0])
             residual = residual - entry
             total = total + entry * used
             codes.append(index)
@@ -110,25 +113,28 @@ class ResidualVectorQuantizer(nn.Module):
         )
 
     @torch.no_grad()
-    def _follow(self, level: int, x: Tensor, index: Tensor, weight: Tensor) -> None:
-        size = self.codebook_size
-        count = torch.zeros(size, device=x.device).index_add_(0, index, weight)
-        total = torch.zeros(size, x.shape[1], device=x.device).index_add_(0, index, x * weight[:, None])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-            torch.distributed.all_reduce(total)
-        self.counts[level].lerp_(count, 1 - self.decay)
-        self.sums[level].lerp_(total, 1 - self.decay)
-        counts, sums = self.counts[level], self.sums[level]
-        floor = self.least_use * counts.mean()
-        dead = counts < floor
-        if dead.any():
-            draw = torch.randint(0, x.shape[0], (int(dead.sum()),), device=x.device)
-            fresh = x[draw]
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.broadcast(fresh, 0)
-            counts[dead] = counts.mean()
-            sums[dead] = fresh * counts.mean()
+    def _follow(self, level: int, x: Tensor, entry: Tensor, index: Tensor, weight: Tensor) -> None:
+        size, together = self.codebook_size, torch.distributed.is_available() and torch.distributed.is_initialized()
+        error = (x - entry).square().sum(1) * weight
+        seen = torch.cat([x * weight[:, None], weight[:, None], error[:, None]], 1)
+        told = seen.new_zeros(size, seen.shape[1]).index_add_(0, index, seen)
+        if together:
+            torch.distributed.all_reduce(told)
+        counts, sums, left = self.counts[level], self.sums[level], self.left[level]
+        for average, now in ((sums, told[:, :-2]), (counts, told[:, -2]), (left, told[:, -1])):
+            average.lerp_(now, 1 - self.decay)
+        least = self.least_use * counts.mean()
+        worth = left.masked_fill(counts < 3 * least, 0.0)  # halves stay in use
+        unused = (counts < least).nonzero()[: int((worth > 0).sum()), 0]
+        if len(unused):
+            split = worth.topk(len(unused)).indices
+            for average in (sums, counts, left):
+                average[split] /= 2
+                average[unused] = average[split]
+            aside = torch.randn(len(unused), x.shape[1], device=x.device)
+            if together:
+                torch.distributed.broadcast(aside, 0)
+            sums[unused] += aside * (0.1 * (left[split] * counts[split] / x.shape[1]).sqrt()[:, None])
         self.codebooks[level] = sums / counts.clamp_min(1e-6)[:, None]
 
     def _count(self, index: Tensor) -> Tensor:

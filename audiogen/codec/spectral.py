@@ -50,6 +50,8 @@ class SpectralCodecConfig(Config):
     """one a semitone: eight octaves"""
     pitch_dim: int = 256
     """width of the small network that tells the oscillators' frequencies"""
+    peaks: bool = True
+    """the encoder is told a tone's deviation only at the semitone where it stands out; False before 0.7"""
     lookahead_frames: int = 1
     """decoded audio is late by this many frames beside its overlap"""
     top_hz: float = 20_000.0
@@ -153,6 +155,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         self.pitch_bank = PitchBank(config.centres_hz, config.long_window, config.sample_rate)
         self.oscillators = OscillatorBank(config.centres_hz, config.sample_rate, config.window, config.short_hop)
         self.enc_in = nn.Linear(2 * config.bins, config.fast_dim)
+        self.restoring = nn.Parameter(torch.zeros(config.fast_dim))
         self.enc_fast = ConvNeXtStack(config.fast_dim, config.encoder_fast_depth, config.fast_expansion)
         self.enc_slower = nn.Linear(config.rate_ratio * config.fast_dim, config.slow_dim)
         self.enc_long = nn.Linear(config.long_bins + 2 * oscillators, config.slow_dim)
@@ -192,13 +195,21 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             overlap=self.analysis.new_zeros(batch_size, 3, 2, config.short_hop),
         )
 
-    def encode_latents(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Left/right `[B, 2, T · hop_length]` → latents `[B, T, D]`: before quantising, or the Gaussian's means."""
-        latents, state, _ = self._encode(samples, state)
+    def encode_latents(
+        self, samples: Tensor, state: EncoderState, restore: bool = False
+    ) -> tuple[Tensor, EncoderState]:
+        """Left/right `[B, 2, T · hop_length]` → latents `[B, T, D]`: before quantising, or the Gaussian's means.
+
+        With `restore` those of the music before a low sample rate cut it off.
+        """
+        asked = samples.new_full((len(samples),), float(restore)) if restore else None
+        latents, state, _ = self._encode(samples, state, asked)
         return latents[..., : self.config.latent_dim], state
 
-    def _encode(self, samples: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState, tuple[Tensor, ...]]:
-        """... and what the bank of semitones heard."""
+    def _encode(
+        self, samples: Tensor, state: EncoderState, restore: Tensor | None = None
+    ) -> tuple[Tensor, EncoderState, tuple[Tensor, ...]]:
+        """... and what the bank of semitones heard. `restore` `[B]`: 1 where it is asked for, else 0."""
         config = self.config
         left, right = samples[:, 0], samples[:, 1]
         seen = torch.cat([state.samples, torch.stack([(left + right) / 2, (left - right) / 2], 1)], 2)
@@ -212,8 +223,15 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             *heard, long = self.pitch_bank(mid, frames, self.hop_length)
             amplitude, deviation, clearness = heard
             long = long[..., : config.long_bins].abs()
-            slow_in = torch.cat([_log(long), _log(1000 * amplitude), deviation * clearness], 2)
-        x, fast = self.enc_fast(self.enc_in(fast_in), state.fast)
+            tuning = deviation * clearness
+            if config.peaks:  # a tone leaks into semitones around it, as clear there and a whole semitone off
+                highest = F.max_pool1d(amplitude, 5, 1, 2)
+                tuning = 2 * tuning * (amplitude / (highest + 1e-5)).square() * amplitude / (amplitude + 1e-3)
+            slow_in = torch.cat([_log(long), _log(1000 * amplitude), tuning], 2)
+        x = self.enc_in(fast_in)
+        if restore is not None:
+            x = x + restore[:, None, None] * self.restoring
+        x, fast = self.enc_fast(x, state.fast)
         x = self.enc_slower(x.unflatten(1, (-1, config.rate_ratio)).flatten(2)) + self.enc_long(slow_in)
         x, slow = self.enc_slow(x, state.slow)
         return self.enc_out(x), EncoderState(seen[:, :, samples.shape[2] :], fast, slow), tuple(heard)
@@ -223,8 +241,9 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         stereo, state, _ = self._decode(latents, state)
         return stereo, state
 
-    def _decode(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, tuple[Tensor, Tensor]]:
-        """... and of the oscillators the amplitude `[B, T · rate_ratio, K]` and the deviation `[B, T, K]`."""
+    def _decode(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState, tuple[Tensor, ...]]:
+        """... and of the oscillators the amplitude `[B, T · rate_ratio, K]` and the deviation `[B, T, K]`, of the free
+        bins the magnitude in mid `[B, T · rate_ratio, bins]`."""
         config = self.config
         x, slow = self.dec_slow(self.dec_in(latents), state.slow)
         x, fast = self.dec_fast(self.dec_faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
@@ -245,7 +264,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             mid, side = blocks[:, :count].unbind(2)
             stereo = torch.stack([mid + side, mid - side], 1).flatten(2)
         following = DecoderState(slow, fast, latents[:, -1:], known[:, -1:], phases, blocks[:, count:])
-        return stereo, following, (amplitude, known)
+        return stereo, following, (amplitude, known, magnitude[:, :, 0])
 
     def _deviation(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, Tensor]:
         """The oscillators' distance from their semitones, float64 `[B, T, K]`, and the same at the short hop's rate.
@@ -267,18 +286,23 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         """A whole excerpt `[B, 2, T · hop_length]` → latents `[B, T, D]`."""
         return self.encode_latents(samples, self.encoder_state(len(samples)))[0]
 
-    def forward(self, samples: Tensor, levels: Tensor) -> Reconstruction:
-        """Reconstruct `[B, 2, T · hop_length]` through `levels` `[B]` codebooks, for training.
+    def forward(self, samples: Tensor, levels: Tensor, restore: Tensor | None = None) -> Reconstruction:
+        """Reconstruct `[B, 2, T · hop_length]` through `levels` `[B]` codebooks, for training; where `restore` `[B]` is
+        1 what was cut off too.
 
         Phases begin anywhere, so that the network cannot learn the beginning of a stream by heart.
         """
         batch, config = samples.shape[0], self.config
-        latents, _, heard = self._encode(samples, self.encoder_state(batch))
+        latents, _, heard = self._encode(samples, self.encoder_state(batch), restore)
         bottled = self.quantizer(latents, levels) if bool(self.quantizer.started) else self._unquantized(latents)
         state = self.decoder_state(batch)
         state = state._replace(phases=torch.rand_like(state.phases))
-        late, _, (amplitude, deviation) = self._decode(bottled.latents, state)
-        played = (amplitude.unflatten(1, (-1, config.rate_ratio)).mean(2), deviation.float())
+        late, _, (amplitude, deviation, free) = self._decode(bottled.latents, state)
+        place = (config.centres_hz * (config.window / config.sample_rate)).round().long().to(free.device)
+        around = F.avg_pool1d(free.square(), 3, 1, 1)[..., place]  # a sine fills half of its bin in each neighbour
+        beside = (2 * around + 1e-12).sqrt() * (4 / config.window)
+        loud, beside = (part.unflatten(1, (-1, config.rate_ratio)).mean(2) for part in (amplitude, beside))
+        played = (loud, deviation.float(), beside)
         return Reconstruction(late[:, :, config.late_samples :], bottled, played, heard)
 
     def _unquantized(self, latents: Tensor) -> Bottled:
@@ -318,8 +342,9 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
     def load(cls, folder: str | Path) -> SpectralCodec:
         """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
         config, tensors = load_weights(folder, "spectral_codec")
-        codec = cls(SpectralCodecConfig.build(config, f"{folder}/config.json"))
+        codec = cls(SpectralCodecConfig.build({"peaks": False} | config, f"{folder}/config.json"))
         training = {n: v for n, v in codec.state_dict().items() if n not in tensors and n.startswith("quantizer.")}
+        training["restoring"] = codec.restoring  # weights of 0.6 and before have none
         fill_module(codec, training | tensors, folder)
         codec.quantizer.started.fill_(True)
         codec.dec_pitch.double()  # as it is computed

@@ -60,7 +60,7 @@ def upsample(audio: Path, output: Path, codec_folder: Path, progress: Progress) 
     codec = SpectralCodec.load(codec_folder)
     recording = read(audio, codec.sample_rate, codec.channels).samples[None]
     cut_hz = 0.47 * header.sample_rate
-    played = decode_latents(codec, encode_latents(codec, recording))
+    played = decode_latents(codec, encode_latents(codec, recording, restore=True))
     made_up = _above(played, codec.channels, cut_hz, codec.sample_rate)
     samples, channels = recording.shape[2], min(header.channels, codec.channels)
     _write(output, codec, samples, _added(recording, made_up), channels, progress)

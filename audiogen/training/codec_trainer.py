@@ -41,15 +41,17 @@ class CodecTrainingConfig(Config):
     """folder of a codec whose weights to begin with, where name and shape are the same; its codebooks too"""
     augmentation: Augmentation = Augmentation()
     as_it_is: float = Field(default=0.1, ge=0, le=1)
-    """share of the training, at its end, without augmentation: so the codebooks are the music's own"""
+    """share of the training, at its end, in which music is heard as it is: so most of the codebooks is its own"""
     segment_frames: int = Field(default=50, gt=16)
     start_codebooks_at: int = 300
     """updates without quantising, before the codebooks start from data"""
     commitment: float = 0.25
-    tuning: float = 1.0
+    tuning: float = 2.0
     """weight of the distance, in semitones, between the oscillators and the tones heard"""
     weighing: float = 0.5
-    """the same for their amplitudes at the beginning; none from half of the training on, since long windows smear"""
+    """the same for their amplitudes, in nepers"""
+    mud: float = 0.2
+    """weight of what else is played beside a tone, in nepers above a tenth of it"""
     kl: float = 0.002
     """weight of the divergence from a standard normal, in nats a dimension, of a Gaussian bottleneck"""
     fewest_codebooks: int = 2
@@ -119,7 +121,7 @@ class CodecTask:
         config = self.config
         random = np.random.default_rng([config.trainer.seed, position])
         last = position >= (1 - config.as_it_is) * config.trainer.max_steps * config.trainer.batch_size
-        settings = Augmentation(changed=0, cut=0, other_sounds=0) if last else config.augmentation
+        settings = config.augmentation.model_copy(update={"changed": 0, "cut": 0}) if last else config.augmentation
         return augmented(self._train[position], self._samples, self._rate, random, settings)
 
     def loss(self, module: nn.Module, batch: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -133,7 +135,8 @@ class CodecTask:
         books, size = codec.num_codebooks, len(batch)
         drawn = torch.randint(config.fewest_codebooks, books + 1, (size,), device=batch.device)
         full = torch.rand(size, device=batch.device) < config.full_share
-        made: Reconstruction = module(heard, torch.where(full, books, drawn))
+        told = {} if config.encodec else {"restore": (heard != wanted).flatten(1).any(1).to(heard.dtype)}
+        made: Reconstruction = module(heard, torch.where(full, books, drawn), **told)
         self.spectral.to(batch.device)
         with torch.autocast(batch.device.type, enabled=False):
             loss, parts = self.spectral(_sides(made.samples, 2), _sides(wanted[:, :, : made.samples.shape[2]], 2))
@@ -143,10 +146,9 @@ class CodecTask:
         else:
             loss = loss + (config.commitment if bool(codec.quantizer.started) else 0.02) * cost
         if made.played:
-            mistuned, misweighed = tone_distances(codec, made.played, made.heard)
-            weighing = config.weighing * max(0.0, 1 - 2 * step / config.trainer.max_steps)
-            loss = loss + config.tuning * mistuned + weighing * misweighed
-            parts |= {"mistuned": mistuned, "misweighed": misweighed}
+            mistuned, misweighed, muddied = tone_distances(codec, made.played, made.heard)
+            loss = loss + config.tuning * mistuned + config.weighing * misweighed + config.mud * muddied
+            parts |= {"mistuned": mistuned, "misweighed": misweighed, "muddied": muddied}
         return loss, {name: torch.as_tensor(value).detach() for name, value in parts.items()}
 
     @torch.no_grad()

@@ -147,7 +147,7 @@ class SpectralLoss(nn.Module):
             loudness = [torch.log1p((power @ bands).sqrt() * (400.0 / size)) for power in (wanted, got)]
             semitones = semitones + (loudness[1] - loudness[0]).abs().mean()
             wanted, got = wanted.sqrt(), got.sqrt()
-            convergence = convergence + _norm(got - wanted, 0.0) / _norm(wanted, 1.0).detach()
+            convergence = convergence + (_norm(got - wanted) / (_norm(wanted) + 1.0).detach()).mean()
             log_distance = log_distance + ((got.log() - wanted.log()).abs().mean((0, 1)) * shares).sum()
         count = len(self.long_windows)
         return log_distance / count, convergence / count, semitones / count
@@ -155,29 +155,37 @@ class SpectralLoss(nn.Module):
 
 def tone_distances(
     codec: SpectralCodec, played: tuple[Tensor, ...], heard: tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor]:
-    """Mean distance of the oscillators from the tones heard: in semitones, weighted by amplitude, and in nepers.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean distance of the oscillators from the tones heard: in semitones; in nepers; and by how many nepers what else
+    is played there comes nearer to the tone than 20 dB. All are weighted by the root of the amplitude heard, within
+    each excerpt: a single tone counts as much as a full chord.
 
-    What is heard at a semitone counts where it is one clear tone, and is nothing when that tone is a neighbour's.
-    What a window hears lies at its middle, so longer windows are compared with earlier frames.
+    What is heard at a semitone counts where it is one clear tone, and is nothing when that tone is a neighbour's; its
+    amplitude where it holds for three frames, since long windows smear. What a window hears lies at its middle, so
+    longer windows are compared with earlier frames.
     """
     config, bank = codec.config, codec.pitch_bank
     distances, weights = [], []
     parts = zip(*(part.split(bank.parts, 2) for part in (*played, *heard)), strict=True)
-    for size, (loudness, mine, amplitude, theirs, clearness) in zip(bank.windows, parts, strict=True):
+    for size, (loudness, mine, beside, amplitude, theirs, clearness) in zip(bank.windows, parts, strict=True):
         drawn_at = config.late_samples - 2 * config.short_hop  # samples from a frame's middle to its codes' end
         behind = max(0, round((size / 2 - drawn_at) / config.hop_length))
-        loudness, mine = (part[:, : part.shape[1] - behind] for part in (loudness, mine))
+        loudness, mine, beside = (part[:, : part.shape[1] - behind] for part in (loudness, mine, beside))
         amplitude, theirs, clearness = (part[:, behind:] for part in (amplitude, theirs, clearness))
-        own, clear = theirs.abs() < 0.6, clearness.square()
-        tuning = amplitude.sqrt() * clear * own
-        away = ((loudness + 1e-3).log() - (amplitude * own + 1e-3).log()).abs()
-        distances.append(torch.stack([(tuning * (mine - theirs).abs()).sum(), (clear * away).sum()]))
-        weights.append(torch.stack([tuning.sum(), clear.sum()]))
-    mistuned, misweighed = sum(distances) / (sum(weights) + 1e-6)  # type: ignore[call-overload, misc]
-    return mistuned, misweighed
+        level = (amplitude + 3e-4).log()
+        step = F.pad(level.diff(dim=1).abs(), (0, 0, 1, 1), mode="replicate")
+        held = torch.maximum(step[:, 1:], step[:, :-1]) < 0.1
+        own, clear = theirs.abs() < 0.5, amplitude.sqrt() * clearness.square()
+        away = ((loudness + 3e-4).log() - (amplitude * own + 3e-4).log()).abs()
+        muddied = ((beside + 3e-4).log() - level + math.log(10)).clamp_min(0)
+        for kinds, distance in zip((own, held, held & own), ((mine - theirs).abs(), away, muddied), strict=True):
+            distances.append((clear * kinds * distance).sum((1, 2)))
+            weights.append((clear * kinds).sum((1, 2)))
+    summed, shares = (torch.stack(told).unflatten(0, (-1, 3)).sum(0) for told in (distances, weights))
+    mistuned, misweighed, muddied = (summed / (shares + 1e-3)).mean(1)
+    return mistuned, misweighed, muddied
 
 
-def _norm(x: Tensor, floor: float) -> Tensor:
-    """Root of the summed squares over frames and bins, then the mean over the batch."""
-    return (x.square().sum((1, 2)) + floor + 1e-8).sqrt().mean()
+def _norm(x: Tensor) -> Tensor:
+    """Root of the summed squares over frames and bins, `[B]`."""
+    return (x.square().sum((1, 2)) + 1e-8).sqrt()

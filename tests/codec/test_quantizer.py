@@ -51,7 +51,18 @@ def test_training_follows_the_data(quantizer: ResidualVectorQuantizer) -> None:
     assert float(quantizer(x, levels).cost) < 0.5 * before
 
 
-def test_an_entry_nobody_uses_is_drawn_anew(quantizer: ResidualVectorQuantizer) -> None:
+def test_an_entry_nobody_uses_takes_half_of_the_one_that_leaves_the_most(quantizer: ResidualVectorQuantizer) -> None:
+    """Silence, however common, is one entry: a second one would gain nothing."""
+    quiet = torch.zeros(800, 6)
+    wide = torch.full((200, 6), 9.0) + torch.randn(200, 6)
+    quantizer.train()
+    for _ in range(300):
+        quantizer(torch.cat([quiet, wide])[None], torch.tensor([3]))
+    codes = quantizer.eval().encode(torch.cat([quiet, wide])[None])[0, 0]
+    assert len(codes[:800].unique()) == 1 and len(codes[800:].unique()) > 3
+
+
+def test_an_entry_nobody_uses_is_found_anew(quantizer: ResidualVectorQuantizer) -> None:
     x = clusters(400)[None]
     quantizer.codebooks[0, 5] = 1000.0
     quantizer.sums[0, 5] = 1000.0 * quantizer.counts[0, 5]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from laws import failed_save_changes_nothing, streamed_codec_is_the_offline_one
+from safetensors.torch import load_file, save_file
 from tiny import CODEC, RATE, codec, notes
 
 from audiogen.codec.spectral import SpectralCodec, SpectralCodecConfig
@@ -38,7 +39,7 @@ def test_without_codebooks_the_latents_pass_and_gradients_reach_every_weight() -
     torch.manual_seed(0)
     fresh = SpectralCodec(CODEC)
     audio = notes(1.2)[None]
-    made = fresh(audio, torch.tensor([4]))
+    made = fresh(audio, torch.tensor([4]), torch.ones(1))
     (made.samples.square().mean() + made.bottled.cost + sum(part.square().mean() for part in made.played)).backward()
     assert not made.bottled.codes.any()
     assert [name for name, weight in fresh.named_parameters() if weight.grad is None] == []
@@ -89,6 +90,17 @@ def test_the_future_does_not_reach_the_past(made: SpectralCodec) -> None:
     changed[:, :, 20 * made.hop_length :] = 0
     assert torch.equal(made.encode(audio)[:, :, :20], made.encode(changed)[:, :, :20])
     assert not torch.equal(made.encode(audio), made.encode(changed))
+
+
+def test_what_is_asked_to_be_restored_is_heard_otherwise() -> None:
+    fresh, audio = codec(), notes(1.0)[None]
+    with torch.no_grad():
+        fresh.restoring.fill_(0.3)
+    plain, asked = (fresh.encode_latents(audio, fresh.encoder_state(1), restore)[0] for restore in (False, True))
+    assert torch.equal(fresh.quantizer.encode(plain), codec().encode(audio))  # not asked for, it changes nothing
+    assert not torch.allclose(plain, asked, atol=1e-3)
+    mixed = fresh._encode(audio.repeat(2, 1, 1), fresh.encoder_state(2), torch.tensor([0.0, 1.0]))[0]
+    torch.testing.assert_close(mixed[:, :, : CODEC.latent_dim], torch.cat([plain, asked]), atol=1e-4, rtol=0)
 
 
 def test_fewer_codebooks_still_decode(made: SpectralCodec) -> None:
@@ -221,3 +233,21 @@ def test_a_piece_of_the_catalogue_streams_as_it_encodes(tmp_path: Path) -> None:
     sizes = {"sample_rate": 48_000, "hop_length": 1920, "short_hop": 480, "long_window": 3840}
     wide = codec(config=SpectralCodecConfig.model_validate(CODEC.model_dump() | sizes))
     streamed_codec_is_the_offline_one(wide, torch.from_numpy(audio.T.copy())[None], seeds=[0])
+
+
+def test_weights_of_before_0_7_are_read_as_they_were_trained(made: SpectralCodec, tmp_path: Path) -> None:
+    """They have nothing to restore with, and were told deviations wherever a tone leaks to."""
+    old = SpectralCodec(CODEC.model_copy(update={"peaks": False}))
+    old.load_state_dict(made.state_dict())
+    old.save(tmp_path / "codec", "float32")
+    path = tmp_path / "codec" / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "peaks"}))
+    (weights,) = (tmp_path / "codec").glob("*.safetensors")
+    tensors = load_file(weights)
+    del tensors["restoring"]
+    save_file(tensors, weights)
+    again = SpectralCodec.load(tmp_path / "codec")
+    assert not again.config.peaks and not again.restoring.any() and again.fingerprint == made.fingerprint
+    tone = 0.3 * torch.sin(2 * np.pi * 330 * torch.arange(RATE) / RATE).expand(1, 2, -1)
+    assert torch.equal(again.encode(tone), old.eval().encode(tone))
+    assert not torch.equal(again.latents_of(tone), made.latents_of(tone))

@@ -103,7 +103,14 @@ def test_a_tone_off_its_pitch_is_mistuned_by_as_much() -> None:
     with torch.no_grad():
         heard = made._encode(tone[:, :, : frames * CODEC.hop_length], made.encoder_state(1))[2]
         right, wrong = (
-            tone_distances(made, (heard[0], torch.full_like(heard[1], deviation)), heard) for deviation in (0.3, 0.0)
+            tone_distances(made, (alone, torch.full_like(alone, deviation), 0 * alone), heard)
+            for alone, deviation in ((heard[0] * (heard[1].abs() < 0.5), 0.3), (heard[0], 0.0))
         )
-    assert float(right[0]) < 0.1 and float(wrong[0]) == pytest.approx(0.3, abs=0.1)  # neighbours hear it too
-    assert float(right[1]) < 0.6 * float(tone_distances(made, (heard[0] * 8, heard[1]), heard)[1])
+        halved, muddy = (
+            tone_distances(made, (heard[0] * part * (heard[1].abs() < 0.5), heard[1], heard[0] * mud), heard)
+            for part, mud in ((0.5, 0.01), (1.0, 0.3))
+        )
+    assert float(right[0]) < 0.1 and float(wrong[0]) == pytest.approx(0.3, abs=0.1)
+    assert float(right[1]) < 0.1 and float(wrong[1]) > 0.5  # the neighbours hear it too, and shall be silent
+    assert 0.1 < float(halved[1]) < math.log(2)  # that for the tone, nothing for the neighbours
+    assert float(halved[2]) < 0.1 and float(muddy[2]) == pytest.approx(math.log(3.0), abs=0.1)
