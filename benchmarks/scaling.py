@@ -2,8 +2,8 @@
 
 python benchmarks/scaling.py --json runs/benchmarks/scaling.json --picture docs/images/scaling.png
 
-Each size takes the rates of the rule of width (audiogen/training/scaling.py); two sizes also take half and double, to
-see whether the best rate moves with the width. Ctrl-C and killing leave it resumable: the same command goes on.
+Each size takes the rates of the rule of width (audiogen/training/scaling.py), twice and four times these, and stands
+with its best. Ctrl-C and killing leave it resumable: the same command goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from audiogen.training.machine import keep_freed_memory
 from audiogen.training.scaling import power_law, rates
 from audiogen.training.trainer import Trainer
 
-FACTORS = (0.5, 2.0)
+FACTORS = (1.0, 2.0, 4.0)
 
 
 class Silent(LMTask):
@@ -116,12 +116,19 @@ def _normaliser(model: MusicLM, logits: Tensor) -> float:
     return float(logits.float().unflatten(2, (model.config.num_codebooks, -1)).logsumexp(-1).abs().mean())
 
 
-def draw(runs: list[dict[str, Any]], checks: list[dict[str, Any]], path: Path) -> None:
-    """Loss against operations with the law; the loss of two widths against the factor of their rates."""
+def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each width the run of the lowest loss."""
+    widths = sorted({run["width"] for run in runs})
+    return [min((run for run in runs if run["width"] == width), key=lambda run: run["loss"]) for width in widths]
+
+
+def draw(everything: list[dict[str, Any]], path: Path) -> None:
+    """Loss against operations with the law; the loss of each width against the factor of its rates."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    runs = best(everything)
     for index, run in enumerate(runs):
         size = f"{run['width']} × {run['depth']}, {run['parameters'] / 1e6:.1f} M"
         work, losses = zip(*run["curve"], strict=True)
@@ -134,9 +141,9 @@ def draw(runs: list[dict[str, Any]], checks: list[dict[str, Any]], path: Path) -
         left.plot(ends, [law.at(end) for end in ends], "k--", linewidth=1, label=f"∝ operations^{-law.exponent:.3f}")
     left.set(xscale="log", yscale="log", xlabel="floating-point operations", ylabel="cross-entropy, nats a code")
     left.set_title("lines: training, ten updates' mean; points: validation at the end", fontsize=9)
-    for width in sorted({run["width"] for run in checks}):
+    for width in sorted({run["width"] for run in everything}):
         factors, losses = zip(
-            *sorted((run["factor"], run["loss"]) for run in checks if run["width"] == width), strict=True
+            *sorted((run["factor"], run["loss"]) for run in everything if run["width"] == width), strict=True
         )
         right.plot(factors, losses, "o-", label=f"width {width}")
     right.set(xscale="log", xlabel="times the rule's rates", ylabel="validation, nats a code")
@@ -149,11 +156,12 @@ def draw(runs: list[dict[str, Any]], checks: list[dict[str, Any]], path: Path) -
         figure.savefig(temporary)
 
 
-def tell(runs: list[dict[str, Any]], checks: list[dict[str, Any]], title: str) -> Report:
+def tell(everything: list[dict[str, Any]], title: str) -> Report:
     """The table of what is trained so far."""
-    report = Report(title)
+    report, runs = Report(title), best(everything)
     header = [
         "width × depth",
+        "times the rule's rates",
         "million",
         "operations",
         "loss, nats",
@@ -163,12 +171,13 @@ def tell(runs: list[dict[str, Any]], checks: list[dict[str, Any]], title: str) -
         "gradient",
     ]
     report.table("sizes", header, [
-        [f"{run['width']} × {run['depth']}", f"{run['parameters'] / 1e6:.2f}", f"{run['operations']:.3g}",
+        [f"{run['width']} × {run['depth']}", f"{run['factor']:g}", f"{run['parameters'] / 1e6:.2f}",
+         f"{run['operations']:.3g}",
          f"{run['loss']:.4f}", f"{run['bits_a_second']:.0f}", f"{run['largest_score']:.1f}",
          f"{run['normaliser']:.2f}", f"{run['largest_gradient']:.2f}"]
         for run in runs
     ])  # fmt: skip
-    rows = sorted((run["width"], run["factor"], run["loss"]) for run in checks)
+    rows = sorted((run["width"], run["factor"], run["loss"]) for run in everything)
     report.table("rates", ["width", "times the rule's", "loss"], [[f"{w}", f"{f:g}", f"{x:.4f}"] for w, f, x in rows])
     if len(runs) > 2:
         work, losses = [run["operations"] for run in runs], [run["loss"] for run in runs]
@@ -183,7 +192,6 @@ def tell(runs: list[dict[str, Any]], checks: list[dict[str, Any]], title: str) -
 def main(
     run: Annotated[Path, typer.Option(help="folder of the trainings")] = ROOT / "runs" / "scaling",
     widths: Annotated[str, typer.Option(help="multiples of 32, ascending")] = "96,160,256,384",
-    check: Annotated[str, typer.Option(help="widths that also take half and double the rates")] = "96,256",
     updates: Annotated[int, typer.Option(min=30)] = 300,
     batch: Annotated[int, typer.Option(min=1, help="excerpts an update")] = 4,
     frames: Annotated[int, typer.Option(min=17, help="frames an excerpt")] = 512,
@@ -194,25 +202,21 @@ def main(
     """Train every size, then the checks of the rates; table and picture are made anew after each."""
     keep_freed_memory()
     try:
-        sizes, checked = ([int(part) for part in text.split(",") if part] for text in (widths, check))
-        if not sizes or any(width % 32 or width <= 0 for width in sizes) or not {*checked} <= {*sizes}:
-            raise AudiogenError(f"--widths {widths} must be multiples of 32, and --check {check} some of these")
+        sizes = [int(part) for part in widths.split(",") if part]
+        if not sizes or any(width % 32 or width <= 0 for width in sizes):
+            raise AudiogenError(f"--widths {widths} must be multiples of 32")
         runs: list[dict[str, Any]] = []
-        checks: list[dict[str, Any]] = []
-        for width, factor in [(w, 1.0) for w in sizes] + [(w, f) for w in checked for f in FACTORS]:
-            config = configured(width, factor, updates, batch, frames, books)
-            made = train(config, run / f"{width:04d}-{factor:g}") | {"factor": factor}
-            if factor == 1.0:
-                runs.append(made)
-            if width in checked:
-                checks.append(made)
-            report = tell(runs, checks, f"{updates} updates of {batch} × {frames} frames, the same for every size")
+        for width in sizes:
+            for factor in FACTORS:
+                config = configured(width, factor, updates, batch, frames, books)
+                runs.append(train(config, run / f"{width:04d}-{factor:g}") | {"factor": factor})
+            report = tell(runs, f"{updates} updates of {batch} × {frames} frames, the same for every size")
             if picture:
-                draw(runs, checks, picture)
+                draw(runs, picture)
             if json:
                 json.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_path(json.with_suffix(".curves.json")) as temporary:
-                    temporary.write_text(json_module.dumps({"runs": runs, "checks": checks}), encoding="utf-8")
+                    temporary.write_text(json_module.dumps(runs), encoding="utf-8")
         report.finish(json)
     except AudiogenError as error:
         typer.echo(f"error: {error}", err=True)

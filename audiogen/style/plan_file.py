@@ -188,7 +188,7 @@ def score_from_json(values: dict[str, Any], source: str = "plan") -> tuple[Score
 
 
 def describe(score: Score, attributes: Attributes) -> str:
-    """A compact table for people: section, start, bars, chords, energy."""
+    """A compact table for people: section, start, bars, energy, chords; below a section who plays from then on."""
     names = [attributes.style, *attributes.moods, f"{attributes.tempo_bpm:g} bpm" if attributes.tempo_bpm else None]
     names += [str(attributes.key or "") or None]
     names += [f"{attributes.beats_per_bar} beats a bar" if attributes.beats_per_bar else None, f"{score.seconds:g} s"]
@@ -197,7 +197,7 @@ def describe(score: Score, attributes: Attributes) -> str:
         lines.append(", ".join(attributes.instruments))
     lines.append(f"{'section':<8} {'start':>8} {'bars':>4}  {'energy':<9}  chords")
     edges = [start for start, _ in score.sections] + [score.seconds]
-    metre = attributes.beats_per_bar or 4
+    metre, playing = attributes.beats_per_bar or 4, None
     for (start, label), end in zip(score.sections, edges[1:], strict=True):
         bars = np.sum((score.downbeats_seconds > start - 1e-3) & (score.downbeats_seconds < end - 1e-3))
         loop = find_loop(score, start, end, metre, 0)
@@ -209,6 +209,10 @@ def describe(score: Score, attributes: Attributes) -> str:
             energy = f"{first:.2f}–{last:.2f}"
         shown = chords if len(chords) <= 100 else chords[:100].rsplit(" ", 1)[0] + " …"
         lines.append(f"{label:<8} {int(start // 60):>3}:{start % 60:04.1f} {bars:>4}  {energy:<9}  {shown}")
+        names = [names for second, names in score.parts if second < start + 1e-3]
+        if names and names[-1] != playing:
+            playing = names[-1]
+            lines.append(f"{'':<9}{', '.join(playing) or 'nobody plays'}")
     return "\n".join(lines)
 
 

@@ -176,7 +176,8 @@ def tone_distances(
         step = F.pad(level.diff(dim=1).abs(), (0, 0, 1, 1), mode="replicate")
         held = torch.maximum(step[:, 1:], step[:, :-1]) < 0.1
         own, clear = theirs.abs() < 0.5, amplitude.sqrt() * clearness.square()
-        away = ((loudness + 3e-4).log() - (amplitude * own + 3e-4).log()).abs()
+        floor = torch.where(own, 1e-7, 3e-4)  # a silent oscillator that should sound must feel it
+        away = ((loudness + floor).log() - (amplitude * own + 3e-4).log()).abs()
         muddied = ((beside + 3e-4).log() - level + math.log(10)).clamp_min(0)
         for kinds, distance in zip((own, held, held & own), ((mine - theirs).abs(), away, muddied), strict=True):
             distances.append((clear * kinds * distance).sum((1, 2)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -160,3 +161,7 @@ def test_the_table_shows_the_plan() -> None:
     assert lines[2].split() == ["verse", "0:00.0", "4", "0.20–0.40", "A:min*4", "F:maj*2", "G:maj*2"]
     assert lines[3].split()[:3] == ["chorus", "0:08.0", "6"]
     assert describe(Score(3.0), Attributes()).startswith("3 s")
+    parts = ((0.0, ("kick", "synth bass")), (2.0, ("kick", "synth bass")), (8.0, ()))
+    lines = describe(dataclasses.replace(score, parts=parts), attributes).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["verse", "kick,", "chorus", "nobody"]
+    assert lines[3].strip() == "kick, synth bass"
