@@ -50,8 +50,9 @@ class SpectralCodecConfig(Config):
     """one a semitone: eight octaves"""
     pitch_dim: int = 256
     """width of the small network that tells the oscillators' frequencies"""
-    peaks: bool = True
-    """the encoder is told a tone's deviation only at the semitone where it stands out; False before 0.7"""
+    direct: bool = True
+    """what is heard of tones goes straight into the latents too, and from there to the oscillators; the encoder is told
+    a deviation only at the semitone where a tone stands out. False before 0.7"""
     lookahead_frames: int = 1
     """decoded audio is late by this many frames beside its overlap"""
     top_hz: float = 20_000.0
@@ -177,6 +178,11 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         self.dec_out = nn.Linear(config.fast_dim, sum(self._head_sizes))
         sizes = (2 * config.latent_dim, config.pitch_dim, config.pitch_dim, oscillators)
         self.dec_pitch = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        if config.direct:
+            self.enc_direct = nn.Linear(2 * oscillators, self.quantizer.input_dim, bias=False)
+            self.dec_direct = nn.Linear(config.latent_dim, oscillators, bias=False)
+            for layer in (self.enc_direct, self.dec_direct):
+                nn.init.zeros_(layer.weight)
 
     # --- training and the parts that streams share ------------------------------------------------------------------
 
@@ -224,17 +230,19 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             amplitude, deviation, clearness = heard
             long = long[..., : config.long_bins].abs()
             tuning = deviation * clearness
-            if config.peaks:  # a tone leaks into semitones around it, as clear there and a whole semitone off
+            if config.direct:  # a tone leaks into semitones around it, as clear there and a whole semitone off
                 highest = F.max_pool1d(amplitude, 5, 1, 2)
                 tuning = 2 * tuning * (amplitude / (highest + 1e-5)).square() * amplitude / (amplitude + 1e-3)
-            slow_in = torch.cat([_log(long), _log(1000 * amplitude), tuning], 2)
+            tones = torch.cat([_log(1000 * amplitude), tuning], 2)
+            slow_in = torch.cat([_log(long), tones], 2)
         x = self.enc_in(fast_in)
         if restore is not None:
             x = x + restore[:, None, None] * self.restoring
         x, fast = self.enc_fast(x, state.fast)
         x = self.enc_slower(x.unflatten(1, (-1, config.rate_ratio)).flatten(2)) + self.enc_long(slow_in)
         x, slow = self.enc_slow(x, state.slow)
-        return self.enc_out(x), EncoderState(seen[:, :, samples.shape[2] :], fast, slow), tuple(heard)
+        latents = self.enc_out(x) + self.enc_direct(tones) if config.direct else self.enc_out(x)
+        return latents, EncoderState(seen[:, :, samples.shape[2] :], fast, slow), tuple(heard)
 
     def decode_latents(self, latents: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Latents `[B, T, D]` → left/right `[B, 2, T · hop_length]`, late by `late_samples`."""
@@ -248,6 +256,8 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         x, slow = self.dec_slow(self.dec_in(latents), state.slow)
         x, fast = self.dec_fast(self.dec_faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
         free, loudness, across = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
+        if config.direct:
+            loudness = loudness + self.dec_direct(latents).float().repeat_interleave(config.rate_ratio, 1)
         with torch.autocast(latents.device.type, enabled=False):
             known, deviation = self._deviation(latents, state)
             width = torch.complex(*(1.5 * across.tanh()).chunk(2, 2))
@@ -255,7 +265,8 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
             magnitude, phase = free.unflatten(2, (2, 2, config.bins)).unbind(2)  # each [B, F, 2, bins]
             magnitude = magnitude.clamp(max=7.0).exp_()
             noise = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # half as dear as polar
-            spectra, phases = self.oscillators(noise, amplitude, width, deviation, state.phases)
+            # what spectra say of a frequency, through phases that have come a long way, is noise
+            spectra, phases = self.oscillators(noise, amplitude, width, deviation.detach(), state.phases)
             hops = torch.fft.irfft(spectra, n=config.window).unflatten(3, (4, config.short_hop))
             count = hops.shape[1]
             blocks = F.pad(state.overlap, (0, 0, 0, 0, 0, count))
@@ -342,7 +353,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
     def load(cls, folder: str | Path) -> SpectralCodec:
         """Read what `save` wrote. Raises AudiogenError naming what is missing or does not fit."""
         config, tensors = load_weights(folder, "spectral_codec")
-        codec = cls(SpectralCodecConfig.build({"peaks": False} | config, f"{folder}/config.json"))
+        codec = cls(SpectralCodecConfig.build({"direct": False} | config, f"{folder}/config.json"))
         training = {n: v for n, v in codec.state_dict().items() if n not in tensors and n.startswith("quantizer.")}
         training["restoring"] = codec.restoring  # weights of 0.6 and before have none
         fill_module(codec, training | tensors, folder)

@@ -46,7 +46,7 @@ class CodecTrainingConfig(Config):
     start_codebooks_at: int = 300
     """updates without quantising, before the codebooks start from data"""
     commitment: float = 0.25
-    tuning: float = 2.0
+    tuning: float = 6.0
     """weight of the distance, in semitones, between the oscillators and the tones heard"""
     weighing: float = 0.5
     """the same for their amplitudes, in nepers"""

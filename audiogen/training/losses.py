@@ -160,9 +160,9 @@ def tone_distances(
     is played there comes nearer to the tone than 20 dB. All are weighted by the root of the amplitude heard, within
     each excerpt: a single tone counts as much as a full chord.
 
-    What is heard at a semitone counts where it is one clear tone, and is nothing when that tone is a neighbour's; its
-    amplitude where it holds for three frames, since long windows smear. What a window hears lies at its middle, so
-    longer windows are compared with earlier frames.
+    What is heard at a semitone counts where it holds for three frames, and is nothing when it is a neighbour's tone:
+    noise does not hold, and long windows smear what begins. What a window hears lies at its middle, so longer ones are
+    compared with earlier frames.
     """
     config, bank = codec.config, codec.pitch_bank
     distances, weights = [], []
@@ -173,18 +173,23 @@ def tone_distances(
         loudness, mine, beside = (part[:, : part.shape[1] - behind] for part in (loudness, mine, beside))
         amplitude, theirs, clearness = (part[:, behind:] for part in (amplitude, theirs, clearness))
         level = (amplitude + 3e-4).log()
-        step = F.pad(level.diff(dim=1).abs(), (0, 0, 1, 1), mode="replicate")
-        held = torch.maximum(step[:, 1:], step[:, :-1]) < 0.1
+        held = _steady(level, 0.1) & _steady(theirs, 0.15)
         own, clear = theirs.abs() < 0.5, amplitude.sqrt() * clearness.square()
         floor = torch.where(own, 1e-7, 3e-4)  # a silent oscillator that should sound must feel it
         away = ((loudness + floor).log() - (amplitude * own + 3e-4).log()).abs()
         muddied = ((beside + 3e-4).log() - level + math.log(10)).clamp_min(0)
-        for kinds, distance in zip((own, held, held & own), ((mine - theirs).abs(), away, muddied), strict=True):
+        for kinds, distance in zip((held & own, held, held & own), ((mine - theirs).abs(), away, muddied), strict=True):
             distances.append((clear * kinds * distance).sum((1, 2)))
             weights.append((clear * kinds).sum((1, 2)))
     summed, shares = (torch.stack(told).unflatten(0, (-1, 3)).sum(0) for told in (distances, weights))
     mistuned, misweighed, muddied = (summed / (shares + 1e-3)).mean(1)
     return mistuned, misweighed, muddied
+
+
+def _steady(x: Tensor, most: float) -> Tensor:
+    """Where `[B, T, K]` moves by less than `most` from the frame before and to the one after."""
+    step = F.pad(x.diff(dim=1).abs(), (0, 0, 1, 1), mode="replicate")
+    return torch.maximum(step[:, 1:], step[:, :-1]) < most
 
 
 def _norm(x: Tensor) -> Tensor:
