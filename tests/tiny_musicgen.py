@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,12 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def model(seed: int = 0, *, melody: bool = False, channels: int = 1, text_dim: int = 24, **decoder: Any) -> Any:
-    """transformers' own model of a few thousand weights, large enough for every input to matter."""
+def model(
+    seed: int = 0, *, melody: bool = False, channels: int = 1, text_dim: int = 24,
+    ratios: tuple[int, ...] = (4, 2, 2), **decoder: Any,
+) -> Any:  # fmt: skip
+    """transformers' own model of a few thousand weights, large enough for every input to matter; a frame has as many
+    samples as the product of `ratios`."""
     torch.manual_seed(seed)
     sizes = {
         "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48,
@@ -42,8 +47,9 @@ def model(seed: int = 0, *, melody: bool = False, channels: int = 1, text_dim: i
             vocab_size=20, d_model=text_dim, d_kv=8, d_ff=32, num_layers=2, num_heads=3
         ),
         "audio_encoder": transformers.EncodecConfig(
-            sampling_rate=RATE, audio_channels=1, normalize=False, use_causal_conv=False, hidden_size=12, num_filters=4,
-            num_residual_layers=1, upsampling_ratios=[4, 2, 2], codebook_size=32, codebook_dim=12, num_lstm_layers=1,
+            sampling_rate=math.prod(ratios) * RATE // HOP, audio_channels=1,
+            normalize=False, use_causal_conv=False, hidden_size=12, num_filters=4,
+            num_residual_layers=1, upsampling_ratios=list(ratios), codebook_size=32, codebook_dim=12, num_lstm_layers=1,
             kernel_size=5, target_bandwidths=[bits_a_frame * RATE / HOP / 1000], norm_type="weight_norm",
         ),
     }  # fmt: skip

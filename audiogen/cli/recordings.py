@@ -52,7 +52,7 @@ def continue_command(
     output: Annotated[Path, typer.Option("-o", "--output", help="a .wav file: the recording and what follows")] = Path(
         "continued.wav"
     ),
-    model: Annotated[str, typer.Option(help="a shipped model or a model folder")] = "mini",
+    model: Annotated[str, typer.Option(help="a shipped model, a model folder or a MusicGen")] = "mini",
     seconds: Annotated[float | None, typer.Option(help="of what follows; else the prompt's, else 60")] = None,
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same clip; random if not given")] = None,
     bpm: Annotated[float | None, typer.Option(help="tempo; wins over prompt and recording")] = None,
@@ -69,11 +69,15 @@ def continue_command(
     read_header(audio)
     generator = Generator.from_pretrained(model, "auto", threads)
     made = continue_recording(generator, audio, prompt, seconds, seed, bpm=bpm, key_name=key)
-    told = made.request.attributes
-    heard = f"{made.grid.tempo_bpm:.1f} bpm" if made.grid else "no steady beat"
     if made.cut_seconds:
         print(f"{audio}: {made.cut_seconds:.2f} s of silence at its end left out", file=sys.stderr)
-    print(f"{audio}: heard {heard}; goes on as {told.style}, {told.tempo_bpm:.1f} bpm, {told.key}", file=sys.stderr)
+    if generator.model.habits is None:
+        context = made.context_samples / generator.sample_rate
+        print(f"{audio}: goes on from its last {context:.2f} s", file=sys.stderr)
+    else:
+        told = made.request.attributes
+        heard = f"{made.grid.tempo_bpm:.1f} bpm" if made.grid else "no steady beat"
+        print(f"{audio}: heard {heard}; goes on as {told.style}, {told.tempo_bpm:.1f} bpm, {told.key}", file=sys.stderr)
     with progress_bar(str(output)) as progress:
         done = render_continuation(generator, made, audio, output, "PCM_16", plot, progress)
     joined = f"joined at {made.recording.seconds:.2f} s, seed {made.seed}"

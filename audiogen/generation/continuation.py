@@ -1,8 +1,9 @@
 """A recording goes on: its beat, key and style are heard, and a stream begins from its codes.
 
 The stream's clock starts with the last frames of the recording, as many as the model's window holds. The beat that was
-heard runs on; at the first bar line a plan takes over. Several beginnings may be drawn: the first is taken whose join
-shows no more than most moments of the recording do, and it is led to the recording's loudness.
+heard runs on; at the first bar line a plan takes over. A MusicGen, which plans nothing, is given codes and text alone.
+Several beginnings may be drawn: the first is taken whose join shows no more than most moments of the recording do, and
+it is led to the recording's loudness.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from audiogen.generation.generator import Generator, Request
 from audiogen.generation.render import CHUNK_FRAMES, Progress, Rendered, clip_sink, record, write_beside
 from audiogen.generation.session import Session, soften
 from audiogen.interfaces import INSTRUMENTS, Attributes, AudiogenError, Score, Waveform
-from audiogen.lm.model import MusicLM
+from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
 from audiogen.style.habits import Habits
 from audiogen.style.parse import Understanding, merge, parse
@@ -128,6 +129,7 @@ class Continuation:
             "join_seconds": round(self.recording.seconds, 6),
             "cut_seconds": round(self.cut_seconds, 3),
             "context_seconds": self.context_samples / self.recording.sample_rate,
+            "context_frames": 0 if self.request.begun is None else self.request.begun.shape[1],
             "gain_db": round(20 * math.log10(self.gain), 3),
             "gain_change_db": round(self.change_db, 3),
             "beginnings_drawn": self.beginnings,
@@ -149,12 +151,13 @@ def continue_recording(
 ) -> Continuation:
     """Listen to the recording at `path` and settle how it goes on for `seconds` (else the prompt's, else 60).
 
-    What the prompt leaves open, tempo, metre, key and style, is taken from the recording. Raises AudiogenError for bad
-    input, a recording that is silent or shorter than a second, and a model that does not plan.
+    What the prompt leaves open, tempo, metre, key and style, is taken from the recording; a MusicGen follows its codes
+    and the prompt. Raises AudiogenError for bad input, and a recording that is silent or shorter than a second.
     """
     model = generator.model
-    if model.habits is None or not isinstance(model.lm, MusicLM):
-        raise AudiogenError(f"{model.name} follows its text alone and continues no recordings; use mini")
+    if prompt is None and model.habits is None:
+        raise AudiogenError(f"{model.name} follows its text: say what comes, such as 'calmer, with strings'")
+    generator.check_request(bpm is not None or key_name is not None)
     understood = Understanding("") if prompt is None else parse(prompt)
     understood = merge(understood, bpm=bpm, key=key_name, seconds=seconds)
     length = understood.attributes.seconds or DEFAULT_SECONDS
@@ -163,19 +166,20 @@ def continue_recording(
     recording = _trimmed(whole, path)
     codes, gain = _codes(generator, recording, path)
     context = codes.shape[1] * model.codec.hop_length
-    end = _last(recording, _HEARD_SECONDS)
-    filled, grid, players = _heard(end, understood)
-    if grid is not None:
-        start = context / recording.sample_rate - end.seconds
-        grid = replace(grid, downbeat_seconds=grid.downbeat_seconds + start)
-    attributes = replace(
-        resolve_attributes(filled, model.habits, seed), instruments=understood.attributes.instruments
-    )  # those of the recording are in its codes
-    score = _score(
-        replace(filled, attributes=attributes), grid, context / recording.sample_rate, length, model.habits, seed
-    )
-    score = replace(score, parts=((0.0, players),) if players else ())
-    request = generator.request(understood, None, seed, sampling=sampling, score=(score, attributes))
+    join, grid = context / recording.sample_rate, None
+    if model.habits is None:
+        request = generator.request(understood, join + length, seed, bpm=bpm, key=key_name, sampling=sampling)
+    else:
+        end = _last(recording, _HEARD_SECONDS)
+        filled, grid, players = _heard(end, understood)
+        if grid is not None:
+            grid = replace(grid, downbeat_seconds=grid.downbeat_seconds + join - end.seconds)
+        attributes = replace(
+            resolve_attributes(filled, model.habits, seed), instruments=understood.attributes.instruments
+        )  # those of the recording are in its codes
+        score = _score(replace(filled, attributes=attributes), grid, join, length, model.habits, seed)
+        score = replace(score, parts=((0.0, players),) if players else ())
+        request = generator.request(understood, None, seed, sampling=sampling, score=(score, attributes))
     cut = whole.seconds - recording.seconds
     made = Continuation(recording, replace(request, begun=codes), context, gain, cut, grid, seed)
     return _well_begun(generator, made)
@@ -293,22 +297,27 @@ def _last(waveform: Waveform, seconds: float) -> Waveform:
 def _codes(generator: Generator, recording: Waveform, path: str | Path) -> tuple[Tensor, float]:
     """Codes `[K, n]` of the last n whole frames of the recording, and the gain that makes the codec as loud as it.
 
-    The codec hears it at the loudness of the music that the model was trained on.
+    The codec hears it at the loudness of the music that the model was trained on, where that was brought to one; a
+    MusicGen's keeps room to go on, as between its windows.
     """
     codec, lm = generator.model.codec, generator.model.lm
-    assert isinstance(lm, MusicLM)
-    seen = max(lm.config.transformer.window_frames, round(LEAST_SECONDS * recording.sample_rate / codec.hop_length))
+    if isinstance(lm, MusicGen):
+        seen = lm.config.window_frames - lm.config.stride_frames
+    else:
+        least = round(LEAST_SECONDS * recording.sample_rate / codec.hop_length)
+        seen = max(lm.config.transformer.window_frames, least)
     frames = min(recording.samples.shape[1] // codec.hop_length, seen)
     samples = recording.samples[:, recording.samples.shape[1] - frames * codec.hop_length :]
     context = Waveform(samples, recording.sample_rate)
     loudness = loudness_lufs(context)
     if loudness == -math.inf:
         raise AudiogenError(f"{path}: its last {context.seconds:.1f} s are too quiet to continue; make them louder")
-    raised = samples * 10 ** ((TARGET_LUFS - loudness) / 20)
+    raised_db = 0.0 if isinstance(lm, MusicGen) else TARGET_LUFS - loudness
+    raised = samples * 10 ** (raised_db / 20)
     codes = codec.encode(raised[None].to(generator.model.device))[0, : lm.config.num_codebooks]
     played = Waveform(codec.decode(codes[None])[0].cpu(), recording.sample_rate)
     ends = [loudness_lufs(_last(one, _LEVEL_SECONDS)) for one in (context, played)]
-    louder = ends[0] - ends[1] if math.isfinite(ends[0] - ends[1]) else loudness - TARGET_LUFS
+    louder = ends[0] - ends[1] if math.isfinite(ends[0] - ends[1]) else -raised_db
     return codes.cpu(), 10 ** (louder / 20)
 
 

@@ -93,7 +93,7 @@ class Generator:
         `score` is an edited plan with its attributes; it wins over the prompt. `melody` is a recording whose melody is
         followed, by a model that can. Raises AudiogenError for bad input.
         """
-        self._check_request(bpm is not None or key is not None or score is not None, melody)
+        self.check_request(bpm is not None or key is not None or score is not None, melody)
         if seed is None:
             seed = secrets.randbelow(2**31)
         if not 0 <= seed <= _MAX_SEED:
@@ -123,7 +123,8 @@ class Generator:
         followed = () if melody is None else tuple(chroma.melody(read(melody), str(melody)).tolist())
         return Request(asked, planned, attributes, sampling or self.model.sampling, seed, followed)
 
-    def _check_request(self, planned: bool, melody: str | Path | None) -> None:
+    def check_request(self, planned: bool, melody: str | Path | None = None) -> None:
+        """Raises AudiogenError for a plan, or a part of one, or a melody, that the model does not follow."""
         model = self.model
         if planned and model.habits is None:
             raise AudiogenError(

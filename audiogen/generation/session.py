@@ -55,8 +55,8 @@ class Session:
         self._samples_left = max(1, round(score.seconds * model.codec.sample_rate) - played)
         self._frames_left = -(-self._samples_left // model.codec.hop_length)
         if isinstance(model.lm, MusicGen):
-            windows = self._windows(model.lm, prompt)
-            self._codes = WindowedStream(model.engine, windows, sampling, seed, self._frames_left)
+            windows, frames = self._windows(model.lm, prompt), self._frames_done + self._frames_left
+            self._codes = WindowedStream(model.engine, windows, sampling, seed, frames, begun)
         else:
             self._lanes = partial(lanes, score, frame_rate=self._rate)
             prefix = self._prefix(prompt, attributes)

@@ -114,14 +114,21 @@ class WindowedStream:
     """
 
     def __init__(
-        self, engine: Engine, prefix: PrefixSource, sampling: Sampling, seed: int, frames: int | None = None
+        self,
+        engine: Engine,
+        prefix: PrefixSource,
+        sampling: Sampling,
+        seed: int,
+        frames: int | None = None,
+        begun: Tensor | None = None,
     ) -> None:
-        """`frames`: of the whole clip, when that is known; no more may be asked for."""
+        """`frames`: of the whole clip, when that is known; no more may be asked for. `begun`: codes `[K, n]` of its
+        first frames, which are there already and are not given again; n is at most what a window begins with."""
         self.engine, self._config = engine, engine.config
         self._prefix, self._sampling, self._seed, self._total = prefix, sampling, seed, frames
         self._first = 0  # the frame of the clip with which the window begins
-        self._codes = torch.zeros(self._config.num_codebooks, 0, dtype=torch.long)  # of the window so far
-        self._ready = self._codes[None]
+        self._ready = torch.zeros(1, self._config.num_codebooks, 0, dtype=torch.long)
+        self._codes = self._ready[0] if begun is None else begun  # of the window so far
         self._wanted = 0
         self._stream = self._begin(0)
 

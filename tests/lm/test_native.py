@@ -7,6 +7,7 @@ import ctypes
 import platform
 import subprocess
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,29 @@ def test_a_musicgen_comes_from_its_file_weight_by_weight(
     prefix = model.prefix(torch.randn(1, 7, config.text_dim), melody)
     codes = torch.randint(0, config.codebook_size, (config.num_codebooks, 40))
     assert torch.equal(logits(engine, prefix, codes, 3.0), logits(whole, prefix, codes, 3.0))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux for the most memory since a moment")
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_loading_a_musicgen_takes_little_more_than_its_weights(precision: Settled, tmp_path: Path) -> None:
+    """What the system counted, so that pages of a mapped file, copies and room that is never filled count as well."""
+    sizes = {"hidden_size": 512, "ffn_dim": 2048, "num_hidden_layers": 6, "max_position_embeddings": 100}
+    tiny_musicgen.model(**sizes).bfloat16().save_pretrained(tmp_path)
+    stored = (tmp_path / "model.safetensors").stat().st_size
+    checkpoint = Checkpoint(tmp_path)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    model = MusicGen.open_transformers(
+        checkpoint, MusicGenConfig.from_transformers(checkpoint.config, "config", 50.0), dtype
+    )
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # else it would be filled with what this process freed before
+    Path("/proc/self/clear_refs").write_text("5")  # the most is counted from here on
+    status = Path("/proc/self/status")
+    before = int(status.read_text().split("VmRSS:")[1].split()[0])
+    engine = make_engine(model, precision, 1)
+    most = int(status.read_text().split("VmHWM:")[1].split()[0])
+    assert isinstance(engine, NativeEngine)
+    assert 0.4 * stored < 1024 * (most - before) < 1.8 * stored
 
 
 def test_without_a_compiler_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,14 @@ def test_the_most_memory_is_what_the_system_saw() -> None:
     told = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()
     assert told[1] == "kB" and most_memory(torch.device("cpu")) == pytest.approx(1024 * int(told[0]), rel=0.02)
     assert most_memory(torch.device("cpu")) > held.nbytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system counts both as one")
+def test_the_most_memory_is_not_that_of_the_process_that_started_it() -> None:
+    """Linux lets a new program begin with the highest count of the one before it, in getrusage."""
+    told = (
+        "import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"  # so that the process stays small
+        "from audiogen.training.machine import most_memory; print(most_memory(types.SimpleNamespace(type='cpu')))"
+    )
+    found = float(subprocess.check_output([sys.executable, "-c", told]))
+    assert 0 < found < 0.5 * most_memory(torch.device("cpu"))
