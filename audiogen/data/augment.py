@@ -25,7 +25,7 @@ class Augmentation(Config):
     """transposed, and given another level, balance and colour"""
     cut: float = 0.2
     """heard through 4 to 8 kHz, as in a recording of 8 to 16 kHz; half of them are to be played in full"""
-    other_sounds: float = 0.25
+    other_sounds: float = 0.15
     """replaced by a sound that is no music (`audiogen.data.sounds`), or mixed with it"""
 
 

@@ -14,7 +14,7 @@ _LOWEST_HZ = 32.703  # C1
 def sound(random: np.random.Generator, samples: int, sample_rate: int) -> np.ndarray:
     """One sound drawn by `random`: float32 `[2, samples]`, peak −36 to −1 dB, now and then with silence in it."""
     kinds = (tones, noise, clicks, speech)
-    audio = kinds[random.choice(len(kinds), p=(0.8, 0.08, 0.05, 0.07))](random, samples, sample_rate)
+    audio = kinds[random.choice(len(kinds), p=(0.55, 0.2, 0.1, 0.15))](random, samples, sample_rate)
     if random.random() < 0.1:
         start, stop = sorted(random.integers(0, samples, 2))
         audio[start:stop] = 0.0

@@ -209,9 +209,9 @@ def describe(score: Score, attributes: Attributes) -> str:
             energy = f"{first:.2f}–{last:.2f}"
         shown = chords if len(chords) <= 100 else chords[:100].rsplit(" ", 1)[0] + " …"
         lines.append(f"{label:<8} {int(start // 60):>3}:{start % 60:04.1f} {bars:>4}  {energy:<9}  {shown}")
-        names = [names for second, names in score.parts if second < start + 1e-3]
-        if names and names[-1] != playing:
-            playing = names[-1]
+        parts = [players for second, players in score.parts if second < start + 1e-3]
+        if parts and parts[-1] != playing:
+            playing = parts[-1]
             lines.append(f"{'':<9}{', '.join(playing) or 'nobody plays'}")
     return "\n".join(lines)
 

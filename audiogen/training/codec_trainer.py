@@ -46,11 +46,11 @@ class CodecTrainingConfig(Config):
     start_codebooks_at: int = 300
     """updates without quantising, before the codebooks start from data"""
     commitment: float = 0.25
-    tuning: float = 6.0
+    tuning: float = 3.0
     """weight of the distance, in semitones, between the oscillators and the tones heard"""
-    weighing: float = 0.5
+    weighing: float = 0.15
     """the same for their amplitudes, in nepers"""
-    mud: float = 0.2
+    mud: float = 0.1
     """weight of what else is played beside a tone, in nepers above a tenth of it"""
     kl: float = 0.002
     """weight of the divergence from a standard normal, in nats a dimension, of a Gaussian bottleneck"""
