@@ -28,8 +28,8 @@ def info() -> None:
     import torch
 
     from audiogen import __version__
+    from audiogen.compiler import NoKernel, kernel
     from audiogen.generation.models import SHIPPED, shipped_models
-    from audiogen.lm.compiler import NoKernel, kernel
 
     print(f"audiogen {__version__}")
     for package in ("torch", "torchaudio", "librosa", "soundfile", "accelerate", "safetensors"):

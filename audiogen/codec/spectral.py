@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiogen.codec.few import FewRows
 from audiogen.codec.gaussian import GaussianBottleneck
 from audiogen.codec.graph import GraphedStep
 from audiogen.codec.layers import ConvNeXtStack, State
@@ -174,6 +175,7 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         self.dec_faster = nn.Linear(config.slow_dim, config.rate_ratio * config.fast_dim)
         self.dec_fast = ConvNeXtStack(config.fast_dim, config.decoder_fast_depth, config.fast_expansion, quick=True)
         self.dec_norm = nn.LayerNorm(config.fast_dim)
+        self._few: dict[str, FewRows] = {}
         self._head_sizes = [4 * config.bins, oscillators, 2 * oscillators]
         self.dec_out = nn.Linear(config.fast_dim, sum(self._head_sizes))
         sizes = (2 * config.latent_dim, config.pitch_dim, config.pitch_dim, oscillators)
@@ -253,9 +255,12 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         """... and of the oscillators the amplitude `[B, T · rate_ratio, K]` and the deviation `[B, T, K]`, of the free
         bins the magnitude in mid `[B, T · rate_ratio, bins]`."""
         config = self.config
-        x, slow = self.dec_slow(self.dec_in(latents), state.slow)
-        x, fast = self.dec_fast(self.dec_faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
-        free, loudness, across = self.dec_out(self.dec_norm(x)).float().split(self._head_sizes, 2)
+        enter, faster, out = (
+            self._few.get(name) or getattr(self, name) for name in ("dec_in", "dec_faster", "dec_out")
+        )
+        x, slow = self.dec_slow(enter(latents), state.slow)
+        x, fast = self.dec_fast(faster(x).unflatten(2, (config.rate_ratio, -1)).flatten(1, 2), state.fast)
+        free, loudness, across = out(self.dec_norm(x)).float().split(self._head_sizes, 2)
         if config.direct:
             loudness = loudness + self.dec_direct(latents).float().repeat_interleave(config.rate_ratio, 1)
         with torch.autocast(latents.device.type, enabled=False):
@@ -359,7 +364,11 @@ class SpectralCodec(OfflineFromStreams, nn.Module):
         fill_module(codec, training | tensors, folder)
         codec.quantizer.started.fill_(True)
         codec.dec_pitch.double()  # as it is computed
-        return codec.eval().requires_grad_(False)
+        codec.eval().requires_grad_(False)
+        for block in (*codec.dec_slow.blocks, *codec.dec_fast.blocks):
+            block.settle()  # type: ignore[operator]
+        codec._few = {name: FewRows(getattr(codec, name)) for name in ("dec_in", "dec_faster", "dec_out")}
+        return codec
 
     # --- the protocol -----------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiogen.compiler import NoKernel, kernel
 from audiogen.interfaces import AudiogenError
-from audiogen.lm.compiler import NoKernel, kernel
 from audiogen.lm.model import MusicLM
 from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling, draw, guide, uniform

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
-from audiogen.lm.compiler import NoKernel, fused
+from audiogen.compiler import NoKernel, fused
 
 _BLOCK = 32
 _VECTOR = 16

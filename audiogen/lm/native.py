@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiogen.compiler import NoKernel, kernel
 from audiogen.interfaces import AudiogenError
-from audiogen.lm.compiler import NoKernel, kernel
 from audiogen.lm.engine import OutOfRoomError, Settled, Turn
 from audiogen.lm.model import MusicLM
 from audiogen.lm.musicgen import MusicGen, sinusoids

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from audiogen.compiler import NoKernel
 from audiogen.interfaces import Attributes, Condition, Prompt
 from audiogen.lm import fused
-from audiogen.lm.compiler import NoKernel
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.score import NUM_LANES
 from audiogen.lm.transformer import TransformerConfig

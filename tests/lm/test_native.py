@@ -17,9 +17,10 @@ import torch
 from tiny import LM, language_model
 from torch import Tensor, nn
 
+from audiogen import compiler
 from audiogen.foreign import Checkpoint
 from audiogen.interfaces import Attributes, AudiogenError, Prompt
-from audiogen.lm import compiler, musicgen, native, transformer
+from audiogen.lm import musicgen, native, transformer
 from audiogen.lm.engine import EagerEngine, Settled, make_engine, settle_precision
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.lm.musicgen import MusicGen, MusicGenConfig
@@ -146,6 +147,7 @@ def test_processors_without_its_instructions_give_the_same(
         *compiler._FLAGS[1:],
         f"-march={level}",
         "-Wno-psabi",
+        f"-I{compiler._PACKAGE}",
         str(compiler.SOURCE),
         "-o",
         str(library),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from audiogen.lm import compiler
-from audiogen.lm.compiler import NoKernel
+from audiogen import compiler
+from audiogen.compiler import NoKernel
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
-"""Compiles `kernel.c` (generation) and `fused.c` (training) for the processor at hand, once, and loads them.
+"""Compiles `lm/kernel.c` (generation), `lm/fused.c` (training) and `codec/few.c` (a stream's single frames) for the
+processor at hand, once, and loads them.
 
-Without a C compiler there is no kernel.
+Without a C compiler there is none of them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE, FUSED = (Path(__file__).with_name(name) for name in ("kernel.c", "fused.c"))
-_HEADERS = sorted(SOURCE.parent.glob("*.h"))
+_PACKAGE = Path(__file__).parent
+SOURCE, FUSED, FEW = (_PACKAGE / name for name in ("lm/kernel.c", "lm/fused.c", "codec/few.c"))
+_HEADERS = sorted(_PACKAGE.rglob("*.h"))
 _INTERFACE = 1
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 _SECONDS = 120
@@ -44,6 +46,12 @@ def fused() -> ctypes.CDLL | NoKernel:
     return _library(FUSED, "-fopenmp")
 
 
+@cache
+def few() -> ctypes.CDLL | NoKernel:
+    """The loaded layers of the codec's decoder for a few rows, or why there are none; compiled as `kernel` is."""
+    return _library(FEW)
+
+
 def _library(source: Path, *flags: str) -> ctypes.CDLL | NoKernel:
     try:
         library = _loaded(_compiled(source, flags))
@@ -65,7 +73,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
 def _compiled(source: Path, flags: tuple[str, ...]) -> Path:
     compiler = _compiler()
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-    command = [compiler, *_FLAGS, *flags, native, f"-I{Path(__file__).parent}", str(source), "-lm", "-lpthread"]
+    command = [compiler, *_FLAGS, *flags, native, f"-I{_PACKAGE}", str(source), "-lm", "-lpthread"]
     told = (
         b"".join(path.read_bytes() for path in (source, *_HEADERS)) + " ".join(command).encode() + _processor().encode()
     )
