@@ -24,7 +24,7 @@ _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-shared
 _SECONDS = 120
 
 
-class NoKernel(Exception):
+class NoKernel(Exception):  # noqa: N818
     """Why there is no kernel on this machine."""
 
 
