@@ -66,7 +66,7 @@ def model(
         for name, value in made.named_buffers():
             if name.endswith("codebook.embed"):
                 value.normal_()
-        last = made.audio_encoder.decoder.layers[-1].conv  # to audio of a size that is heard and not softened
+        last = made.audio_encoder.decoder.layers[-1].conv  # to audio of a size that is heard and mostly not limited
         last.bias.zero_()
         heard = made.audio_encoder.decode(torch.randint(0, 32, (1, 1, bits_a_frame // 5, 200)), [None]).audio_values
         last.parametrizations.weight.original0.mul_(0.2 / heard.std())

@@ -32,32 +32,89 @@ def integrated_lufs(samples: np.ndarray, sample_rate: int) -> float:
     return loudness if np.isfinite(loudness) else float("-inf")
 
 
-def limit(samples: np.ndarray, sample_rate: int, ceiling_db: float = CEILING_DB) -> np.ndarray:
-    """Peak limiter: no |sample| of the result is above the ceiling; all channels share one gain.
+class Limiter:
+    """Peak limiter for a stream: no |sample| of what it gives is above the ceiling; all channels share one gain.
 
-    The gain that each moment needs, ceiling / peak, is held over a look-ahead window (a running minimum) and then
-    averaged over a window of the same length: a mean of values that are each small enough for the peak in the middle
-    is small enough too. So attack and release are both `LOOKAHEAD_SECONDS`, and no peak is passed.
+    The gain that each moment needs, ceiling / peak, is held from a look-ahead before it until `hold_seconds` after it
+    (a running minimum) and then averaged over twice the look-ahead: a mean of values that are each small enough for
+    the peak in the middle is small enough too. Held for long it does not follow the waves of a bass. What comes does
+    not depend on how the stream is cut.
     """
-    from scipy.ndimage import minimum_filter1d, uniform_filter1d
 
+    def __init__(
+        self, channels: int, sample_rate: int, ceiling_db: float = CEILING_DB, hold_seconds: float = LOOKAHEAD_SECONDS
+    ) -> None:
+        self._ceiling = np.float32(10 ** (ceiling_db / 20))
+        self._around = max(1, round(LOOKAHEAD_SECONDS * sample_rate / _GRID))
+        """cells averaged on either side; a peak is seen by one more"""
+        self._ahead = 2 * self._around + 2
+        self._behind = max(self._around + 1, round(hold_seconds * sample_rate / _GRID))
+        self._before = self._around + 1 + self._behind
+        self._samples = np.zeros((0, channels), np.float32)
+        self._needed: np.ndarray | None = None  # from `_before` cells before the first sample kept on
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """`[s, C]` float32 → what is ready, `[n, C]`: some 11 ms are held back."""
+        self._samples = np.concatenate([self._samples, samples.astype(np.float32, copy=False)])
+        known = 0 if self._needed is None else len(self._needed) - self._before
+        fresh = self._need(self._samples[known * _GRID : len(self._samples) // _GRID * _GRID])
+        return self._ready(fresh, len(self._samples) // _GRID - self._ahead)
+
+    def flush(self) -> np.ndarray:
+        """The rest."""
+        known = 0 if self._needed is None else len(self._needed) - self._before
+        fresh = self._need(self._samples[known * _GRID :])
+        count = known + len(fresh)
+        last = fresh[-1:] if len(fresh) or self._needed is None else self._needed[-1:]
+        ready = self._ready(np.concatenate([fresh, np.repeat(last, self._ahead)]), count)
+        self._samples, self._needed = self._samples[:0], None
+        return ready
+
+    def _need(self, samples: np.ndarray) -> np.ndarray:
+        """The gain that each cell needs, the last one perhaps not whole."""
+        peaks = np.zeros(-(-len(samples) // _GRID) * _GRID, np.float32)
+        for channel in samples.T:
+            np.maximum(peaks[: len(samples)], np.abs(channel), out=peaks[: len(samples)])
+        highest = peaks.reshape(-1, _GRID).max(axis=1)
+        needed: np.ndarray = np.minimum(1.0, self._ceiling / np.maximum(highest, 1e-9)).astype(np.float64)
+        return needed
+
+    def _ready(self, fresh: np.ndarray, count: int) -> np.ndarray:
+        """The first `count` cells, limited."""
+        if self._needed is None and len(fresh):
+            self._needed = np.repeat(fresh[:1], self._before)
+        if self._needed is not None:
+            self._needed = np.concatenate([self._needed, fresh])
+        if count <= 0 or self._needed is None:
+            return self._samples[:0]
+        ready, self._samples = self._samples[: count * _GRID], self._samples[count * _GRID :]
+        needed, self._needed = self._needed[: self._before + count + self._ahead], self._needed[count:]
+        if needed.min() == 1.0:
+            return ready
+        return np.clip(ready * self._gains(needed, count)[: len(ready), None], -self._ceiling, self._ceiling)
+
+    def _gains(self, needed: np.ndarray, count: int) -> np.ndarray:
+        """One a sample of `count` cells."""
+        from scipy.ndimage import minimum_filter1d
+
+        width = self._behind + self._around + 2  # from `behind` cells before to `around + 1` after
+        held = minimum_filter1d(needed, width, origin=self._behind - width // 2)
+        held = held[self._behind :]  # from the cell `around + 1` before the first on
+        span = 2 * self._around + 1
+        smooth = sum(held[offset : offset + count + 2] for offset in range(span)) / span  # in one order however cut
+        edges = (smooth[1:] + smooth[:-1]) / 2  # in straight lines between the cells' edges
+        ramp = np.arange(_GRID) / _GRID
+        gains: np.ndarray = (edges[:-1, None] + np.diff(edges)[:, None] * ramp).reshape(-1).astype(np.float32)
+        return gains
+
+
+def limit(samples: np.ndarray, sample_rate: int, ceiling_db: float = CEILING_DB) -> np.ndarray:
+    """A whole recording through the `Limiter`. Attack and release are both `LOOKAHEAD_SECONDS`."""
     samples = _checked(samples)
-    ceiling = np.float32(10 ** (ceiling_db / 20))
-    count = -(-len(samples) // _GRID)
-    peaks = np.zeros(count * _GRID, dtype=np.float32)
-    for channel in samples.T:
-        np.maximum(peaks[: len(samples)], np.abs(channel), out=peaks[: len(samples)])
-    needed = np.minimum(1.0, ceiling / np.maximum(peaks.reshape(count, _GRID).max(axis=1), 1e-9))
-    if needed.min(initial=1.0) == 1.0:
+    limiter = Limiter(samples.shape[1], sample_rate, ceiling_db)
+    if np.abs(samples).max(initial=0.0) <= 10 ** (ceiling_db / 20):
         return samples
-    width = 2 * max(1, round(LOOKAHEAD_SECONDS * sample_rate / _GRID)) + 1
-    held = minimum_filter1d(needed.astype(np.float64), width + 2, mode="nearest")
-    smooth = uniform_filter1d(held, width, mode="nearest").astype(np.float32)
-    # from one value a grid cell to one a sample, in straight lines between the cells' edges
-    edges = np.concatenate([smooth[:1], (smooth[1:] + smooth[:-1]) / 2, smooth[-1:]])
-    ramp = np.arange(_GRID, dtype=np.float32) / _GRID
-    gain = (edges[:-1, None] + (edges[1:] - edges[:-1])[:, None] * ramp).reshape(-1)[: len(samples)]
-    return np.clip(samples * gain[:, None], -ceiling, ceiling)
+    return np.concatenate([limiter.push(samples), limiter.flush()])
 
 
 def master(

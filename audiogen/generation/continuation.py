@@ -32,7 +32,7 @@ from audiogen.audio.sinks import Subtype
 from audiogen.files import sha256_file
 from audiogen.generation.generator import Generator, Request
 from audiogen.generation.render import CHUNK_FRAMES, Progress, Rendered, clip_sink, record, write_beside
-from audiogen.generation.session import Session, soften
+from audiogen.generation.session import Session, clip_limiter, limited
 from audiogen.interfaces import INSTRUMENTS, Attributes, AudiogenError, Score, Waveform
 from audiogen.lm.musicgen import MusicGen
 from audiogen.lm.sampling import Sampling
@@ -110,10 +110,12 @@ class Continuation:
         """What the model plays from there on, `[C, s]`, as loud as it will be heard."""
         fade = self.fade_samples
         at, ramp = -fade, _LEVEL_SECONDS * self.recording.sample_rate
+        limiter = clip_limiter(generator.channels, self.recording.sample_rate)
         for part in _from(generator.session(self.request), chunk_frames, self.context_samples - fade):
             done = ((at + torch.arange(part.shape[1])) / ramp).clamp(0, 1)
-            yield soften(self.gain * 10 ** (self.change_db * done / 20) * part)
+            yield limited(limiter, self.gain * 10 ** (self.change_db * done / 20) * part, False)
             at += part.shape[1]
+        yield limited(limiter, part[:, :0], True)
 
     @property
     def fade_samples(self) -> int:

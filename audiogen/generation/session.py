@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 
 from audiogen.audio import chroma
+from audiogen.audio.mastering import Limiter
 from audiogen.capture import beside
 from audiogen.generation.models import LoadedModel
 from audiogen.interfaces import Attributes, Prompt, Score, Waveform
@@ -22,7 +24,7 @@ from audiogen.style.planner import later, plan, resolve_attributes
 _FADE_SECONDS = 0.02
 _LAST_FADE_SECONDS = 1.5
 """of a piece that comes to an end, as the starter catalogue is mastered"""
-_KNEE = 0.9
+_CEILING_DB, _HOLD_SECONDS = -0.3, 0.1
 
 
 class Session:
@@ -64,6 +66,7 @@ class Session:
         with beside(model.device):
             self._decoder = model.codec.streaming_decoder(1)
         self._sent: list[torch.Tensor] = []  # audio that `receive` has not given yet
+        self._limiter = clip_limiter(model.codec.channels, model.codec.sample_rate)
         self.lead = self._decode_begun(begun) if begun is not None else None
         """what was there already as the codec plays it, but for the last samples, which the decoder holds back: they
         come first in what `advance` gives"""
@@ -78,8 +81,8 @@ class Session:
         return self._codes
 
     def advance(self, frames: int) -> Waveform:
-        """Play on by up to `frames` frames → Waveform `[C, S]`; the first is shorter by the codec's look-ahead, the
-        last ends on the sample asked for."""
+        """Play on by up to `frames` frames → Waveform `[C, S]`; the first is shorter by the codec's look-ahead and the
+        limiter's, the last ends on the sample asked for."""
         for part in self.parts(frames):
             if not self._sent or not self.finished:
                 self.send(self._codes.advance(self.wanted(part)))
@@ -115,14 +118,14 @@ class Session:
             left = self._samples_left - 1 - torch.arange(samples.shape[1], device=samples.device)
             samples = samples * (left / fade).clamp(max=1).square()
             self._samples_left -= samples.shape[1]
-            self._sent.append(soften(samples))
+            self._sent.append(samples)
 
     def receive(self) -> Waveform:
         """The audio `[C, S]` of what was sent since the last time."""
         with torch.inference_mode(), beside(self._model.device):
             samples = torch.cat(self._sent, 1).cpu()
         self._sent = []
-        return Waveform(samples, self._model.codec.sample_rate)
+        return Waveform(limited(self._limiter, samples, self.finished), self._model.codec.sample_rate)
 
     def steer(self, text: str) -> None:
         """Another prompt from the next frame on: what follows is planned anew for the time that is left."""
@@ -167,8 +170,12 @@ class Session:
         return prefix
 
 
-def soften(samples: torch.Tensor) -> torch.Tensor:
-    """Leave ±0.9 alone and bend what is beyond towards ±1, sample by sample, so that nothing clips."""
-    over = (samples.abs() - _KNEE).clamp_min(0)
-    bent = _KNEE + (1 - _KNEE) * torch.tanh(over / (1 - _KNEE))
-    return torch.where(over > 0, samples.sign() * bent, samples)
+def clip_limiter(channels: int, sample_rate: int) -> Limiter:
+    """What every clip passes: peaks at most 0.3 dB below full scale, held long enough for a bass to keep its wave."""
+    return Limiter(channels, sample_rate, _CEILING_DB, _HOLD_SECONDS)
+
+
+def limited(limiter: Limiter, samples: torch.Tensor, last: bool) -> torch.Tensor:
+    """Push `[C, s]` through → what is ready `[C, n]`, with `last` all of it."""
+    ready = [limiter.push(samples.T.numpy()), *([limiter.flush()] if last else [])]
+    return torch.from_numpy(np.concatenate(ready).T)

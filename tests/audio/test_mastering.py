@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiogen.audio.mastering import CEILING_DB, TARGET_LUFS, integrated_lufs, limit, master
+from audiogen.audio.mastering import CEILING_DB, TARGET_LUFS, Limiter, integrated_lufs, limit, master
 from audiogen.interfaces import AudiogenError
 
 RATE = 48_000
@@ -91,3 +91,31 @@ def test_empty_audio() -> None:
 def test_bad_audio_is_named(samples: np.ndarray, message: str) -> None:
     with pytest.raises(AudiogenError, match=message):
         master(samples, RATE)
+
+
+@pytest.mark.parametrize("hold_seconds", [0.005, 0.1])
+def test_a_stream_is_limited_as_the_whole_however_it_is_cut(hold_seconds: float) -> None:
+    random = np.random.default_rng(0)
+    samples = (0.4 * random.standard_normal((RATE, 2))).astype(np.float32)
+    whole = Limiter(2, RATE, CEILING_DB, hold_seconds)
+    expected = np.concatenate([whole.push(samples), whole.flush()])
+    for most in (20, 700, 9_000):
+        limiter, parts, start = Limiter(2, RATE, CEILING_DB, hold_seconds), [], 0
+        while start < len(samples):
+            stop = start + int(random.integers(0, most))
+            parts.append(limiter.push(samples[start:stop]))
+            start = stop
+        assert np.array_equal(np.concatenate([*parts, limiter.flush()]), expected)
+    assert len(whole.flush()) == 0
+
+
+def test_a_long_hold_keeps_the_wave_of_a_bass() -> None:
+    """A gain that follows each half wave would add odd partials to it."""
+    tone = 2 * np.sin(2 * np.pi * 24 * np.arange(RATE) / RATE).astype(np.float32)[:, None]
+    thirds = []
+    for hold_seconds in (0.005, 0.1):
+        limiter = Limiter(1, RATE, CEILING_DB, hold_seconds)
+        limited = np.concatenate([limiter.push(tone), limiter.flush()])[RATE // 4 : 3 * RATE // 4, 0]
+        spectrum = np.abs(np.fft.rfft(limited * np.hanning(len(limited))))
+        thirds.append(spectrum[36] / spectrum[12])  # bins of 2 Hz
+    assert thirds[0] > 0.01 and thirds[1] < 1e-3

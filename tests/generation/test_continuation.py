@@ -182,6 +182,6 @@ def test_what_follows_is_led_to_the_loudness_of_the_recording(generator: Generat
     )
     before, late = plain[:, : made.fade_samples], slice(made.fade_samples + 6 * RATE, None)
     assert torch.equal(led[:, : made.fade_samples], before)  # nothing changes until the join
-    quiet = plain[:, late].abs() < 0.25  # what is not softened
-    ratio = (led[:, late] / plain[:, late])[quiet & (plain[:, late].abs() > 0.01)]
-    torch.testing.assert_close(ratio, torch.full_like(ratio, 10 ** (made.change_db / 20)), rtol=1e-3, atol=0)
+    raised = plain[:, late] * 10 ** (made.change_db / 20)
+    ratio = (led[:, late] / raised)[raised.abs() > 0.01]
+    assert float(ratio.max()) < 1.001 and float(ratio.median()) > 0.999  # but for what is limited

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audiogen import Generator
-from audiogen.generation.session import Session, soften
+from audiogen.generation.session import Session
 from audiogen.lm.sampling import Sampling
 from tests.laws import memory_is_constant
 
@@ -109,8 +109,27 @@ def test_a_session_that_nobody_keeps_is_gone(generator: Generator) -> None:
         gc.enable()
 
 
-def test_peaks_bend_instead_of_clipping() -> None:
-    quiet = torch.linspace(-0.9, 0.9, 11)
-    assert torch.equal(soften(quiet), quiet)
-    loud = soften(torch.tensor([-8.0, 0.95, 3.0]))
-    assert float(loud.abs().max()) <= 1 and 0.9 < float(loud[1]) < 0.95
+def test_no_peak_reaches_full_scale_however_the_stream_is_cut(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that plays far too loud: its peaks are limited, what lies away from them is as it was."""
+    codec = generator.model.codec
+    real = type(codec).streaming_decoder
+
+    class Loud:
+        def __init__(self, batch_size: int = 1) -> None:
+            self._decoder = real(codec, batch_size)
+            self.latency_frames = self._decoder.latency_frames
+
+        def decode(self, codes: torch.Tensor) -> torch.Tensor:
+            return 20 * self._decoder.decode(codes)
+
+    request = generator.request("techno", seconds=3, seed=1)
+    plain = torch.cat([chunk.samples for chunk in generator.play(request, 10)], 1)
+    monkeypatch.setattr(type(codec), "streaming_decoder", lambda self, batch_size=1: Loud(batch_size))
+    cuts = [torch.cat([chunk.samples for chunk in generator.play(request, frames)], 1) for frames in (7, 10, 1000)]
+    assert cuts[0].shape == plain.shape
+    for cut in cuts[1:]:
+        torch.testing.assert_close(cut, cuts[0], atol=1e-4, rtol=0)
+    assert 0.9 < float(cuts[0].abs().max()) <= 10 ** (-0.3 / 20) + 1e-6
+    assert float((20 * plain).abs().max()) > 1
