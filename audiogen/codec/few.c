@@ -14,7 +14,7 @@
 #define LANES 16
 #define ROWS 4
 #define BLOCKS 4
-#define MOST_ROWS 16
+#define MOST_ROWS 32
 
 int interface_version(void) { return 1; }
 

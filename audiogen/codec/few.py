@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from audiogen.compiler import NoKernel, few
 
-MOST_ROWS = 16
+MOST_ROWS = 32
 _LANES = 16
 
 
