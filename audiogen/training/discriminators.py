@@ -157,10 +157,10 @@ class Contest(nn.Module):
         """The loss of both sides, for what the codec has `played` and the `music` that it should have, `[B, C, S]`;
         and its parts for the log. `spectral` tells the loss between the two that the codec has in any case."""
         config, judges = self.config, list(self.discriminators)
-        output = played.detach().requires_grad_()
+        output = _apart(played)
         loss, parts = spectral(output, music)
         spectra = [judge.spectra(output) for judge in judges]  # type: ignore[operator]
-        seen = [each.detach().requires_grad_() for each in spectra]
+        seen = [_apart(each) for each in spectra]
         with torch.no_grad():
             known = [judge.spectra(music) for judge in judges]  # type: ignore[operator]
         fakes, reals = ([judge(each) for judge, each in zip(judges, some, strict=True)] for some in (seen, known))
@@ -240,8 +240,14 @@ def feature_distance(fake: Judgement, real: Judgement) -> Tensor:
 def gradient_penalty(judge: nn.Module, spectra: Tensor) -> Tensor:
     """R1 (Mescheder et al. 2018, eq. 9) at the `spectra` of music: half the squared norm of the logits' gradient, the
     mean over excerpts and patches."""
-    spectra = spectra.detach().requires_grad_()
+    spectra = _apart(spectra)
     with torch.autocast(spectra.device.type, enabled=False):
         logits = judge(spectra).logits
         (gradient,) = torch.autograd.grad(logits.sum(), spectra, create_graph=True)
     return gradient.square().sum() / (2 * logits.numel())
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """The same values, whose gradient can be asked for and goes no further. No leaf: what counts operations hangs hooks
+    on modules' inputs that `autograd.grad` does not stand on leaves."""
+    return tensor.detach().requires_grad_().view_as(tensor)
