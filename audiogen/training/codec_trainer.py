@@ -66,11 +66,13 @@ class CodecTrainingConfig(Config):
     def model_post_init(self, context: Any, /) -> None:
         if self.train_only == "decoder" and not self.start_from:
             raise ValueError('train_only = "decoder" needs start_from: the codec whose encoder and codebooks to keep')
-        if self.adversarial and self.adversarial.starts_at >= self.trainer.max_steps:
-            raise ValueError(
-                f"adversarial.starts_at {self.adversarial.starts_at} must lie below trainer.max_steps "
-                f"{self.trainer.max_steps}"
-            )
+        if self.adversarial:
+            heard_from = self.adversarial.starts_at + self.adversarial.head_start
+            if heard_from >= self.trainer.max_steps:
+                raise ValueError(
+                    f"adversarial.starts_at and head_start, together {heard_from}, must lie below trainer.max_steps "
+                    f"{self.trainer.max_steps}"
+                )
 
 
 class CodecTask:

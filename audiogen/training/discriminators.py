@@ -19,8 +19,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from audiogen.config import Config
 
-Told = tuple[Tensor, dict[str, Tensor]]
-SpectralDistance = Callable[[Tensor, Tensor], Told]
+Loss = tuple[Tensor, dict[str, Tensor]]
+SpectralDistance = Callable[[Tensor, Tensor], Loss]
 
 _LAYERS = (((3, 8), (1, 4)), ((3, 9), (1, 2)), ((3, 5), (2, 2)), ((3, 3), (1, 1)))
 """kernel and stride, in frames and bins"""
@@ -43,7 +43,9 @@ class AdversarialConfig(Config):
     penalty_every: PositiveInt = 8
     """updates from one penalty to the next, which counts for all of them"""
     starts_at: int = Field(default=0, ge=0)
-    """update from which on the discriminators learn and are listened to"""
+    """update from which on the discriminators learn"""
+    head_start: int = Field(default=50, ge=0)
+    """updates that they learn before the codec listens to them: at first they know nothing"""
     windows: tuple[PositiveInt, ...] = Field(default=(2048, 1024, 512), min_length=1)
     """samples; even numbers"""
     filters: PositiveInt = 16
@@ -112,10 +114,10 @@ class SpectralDiscriminator(nn.Module):
         self.register_buffer("window", hann / hann.norm(), persistent=False)
         planes = [2 * channels] + [filters] * len(_LAYERS)
         self.layers = nn.ModuleList(
-            weight_norm(nn.Conv2d(*before_after, kernel, stride, (kernel[0] // 2, kernel[1] // 2)))
+            _convolution(*before_after, kernel, stride)
             for before_after, (kernel, stride) in zip(pairwise(planes), _LAYERS, strict=True)
         )
-        self.out = weight_norm(nn.Conv2d(filters, 1, 3, padding=1))
+        self.out = _convolution(filters, 1, (3, 3), (1, 1))
 
     def spectra(self, samples: Tensor) -> Tensor:
         """What it looks at: `[B, C, S]` → float32 `[B, 2 · C, frames, bins]`."""
@@ -130,6 +132,13 @@ class SpectralDiscriminator(nn.Module):
         return Judgement(self.out(spectra), tuple(features))
 
 
+def _convolution(before: int, after: int, kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Module:
+    """With weights such that logits are neither small nor large at first (He et al. 2015, eq. 14)."""
+    made = nn.Conv2d(before, after, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
+    nn.init.kaiming_normal_(made.weight, a=0.2)
+    return weight_norm(made)
+
+
 class Contest(nn.Module):
     """A codec in training and the discriminators that it is trained against, as the one module that a trainer has.
 
@@ -139,7 +148,8 @@ class Contest(nn.Module):
 
     norms: Tensor
     """of the gradients of the spectral loss, the adversarial one and the feature matching: moving averages"""
-    decay = 0.99
+    decay = 0.95
+    """they grow fast while the discriminators learn, and an average that lags lets them"""
 
     def __init__(self, codec: nn.Module, channels: int, config: AdversarialConfig) -> None:
         super().__init__()
@@ -153,7 +163,7 @@ class Contest(nn.Module):
         """0, in which every weight of the discriminators takes part."""
         return 0.0 * torch.stack([weight.sum() for weight in self.discriminators.parameters()]).sum()
 
-    def loss(self, played: Tensor, music: Tensor, spectral: SpectralDistance, step: int) -> Told:
+    def loss(self, played: Tensor, music: Tensor, spectral: SpectralDistance, step: int) -> Loss:
         """The loss of both sides, for what the codec has `played` and the `music` that it should have, `[B, C, S]`;
         and its parts for the log. `spectral` tells the loss between the two that the codec has in any case."""
         config, judges = self.config, list(self.discriminators)
@@ -171,12 +181,13 @@ class Contest(nn.Module):
         ]
         parts |= {"adversarial": adversarial, "features": features, "discriminators": torch.stack(told).mean()}
         gradients = [*torch.autograd.grad(loss, output)]
-        for each in (adversarial, features):
+        listening = step >= config.starts_at + config.head_start
+        for each in (adversarial, features) if listening else ():
             back = torch.autograd.grad(each, seen, retain_graph=True)
             gradients += torch.autograd.grad(spectra, output, back, retain_graph=True)
         weights = self._weights(gradients)
         onward = (played * sum(weight * each for weight, each in zip(weights, gradients, strict=True))).sum()
-        value = (weights * torch.stack([loss, adversarial, features])).sum()
+        value = loss + config.weight * adversarial + config.features * features  # to be told, whatever the balance
         total = parts["discriminators"] + onward + (value - onward).detach()
         if config.gradient_penalty and step % config.penalty_every == 0:
             at_each = [gradient_penalty(*pair) for pair in zip(judges, known, strict=True)]
@@ -185,9 +196,9 @@ class Contest(nn.Module):
         return total, parts
 
     def _weights(self, gradients: list[Tensor]) -> Tensor:
-        """Of the spectral loss (1), the adversarial one and the feature matching, `[3]`."""
-        wanted = gradients[0].new_tensor([1.0, self.config.weight, self.config.features])
-        if not self.config.balance:
+        """Of the spectral loss, 1, and where there are such of the adversarial one and the feature matching."""
+        wanted = gradients[0].new_tensor([1.0, self.config.weight, self.config.features])[: len(gradients)]
+        if len(wanted) == 1 or not self.config.balance:
             return wanted
         norms = torch.stack([each.flatten(1).norm(dim=1).mean() for each in gradients])
         if torch.distributed.is_available() and torch.distributed.is_initialized():

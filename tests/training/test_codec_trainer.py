@@ -21,7 +21,7 @@ TRAINER = {
     "max_steps": 6, "batch_size": 2, "lr": 1e-3, "warmup_steps": 2, "mixed_precision": "no", "threads": 1,
     "checkpoint_every_seconds": 0.0,
 }  # fmt: skip
-ADVERSARIAL = {"windows": (512, 256), "filters": 4, "penalty_every": 2}
+ADVERSARIAL = {"windows": (512, 256), "filters": 4, "penalty_every": 2, "head_start": 1}
 
 
 def config(folder: Path, **changes: Any) -> CodecTrainingConfig:
@@ -38,7 +38,7 @@ def task(tmp_path: Path) -> CodecTask:
     return CodecTask(config(tmp_path))
 
 
-@pytest.mark.parametrize("changes", [{}, {"adversarial": ADVERSARIAL | {"gradient_penalty": 0.1, "starts_at": 3}}])
+@pytest.mark.parametrize("changes", [{}, {"adversarial": ADVERSARIAL | {"gradient_penalty": 0.1, "starts_at": 1}}])
 def test_killed_and_resumed_is_uninterrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
@@ -246,9 +246,9 @@ def test_contradictions_are_told_before_training(tmp_path: Path) -> None:
         build(train_only="encoder", start_from=start)
     with pytest.raises(AudiogenError, match=r"codec: train_only .* set peaks = True$"):
         build(train_only="decoder", start_from=start, codec=CODEC.model_dump() | {"peaks": False})
-    with pytest.raises(AudiogenError, match=r"starts_at 6 must lie below trainer.max_steps 6"):
-        build(adversarial={"starts_at": 6})
+    with pytest.raises(AudiogenError, match=r"starts_at and head_start, together 6, .* below trainer.max_steps 6"):
+        build(adversarial={"starts_at": 2, "head_start": 4})
     with pytest.raises(AudiogenError, match=r"adversarial.kind: .* 'bce'"):
         build(adversarial={"kind": "wgan"})
     with pytest.raises(AudiogenError, match=r"segment_frames 40: .* at least 53"):
-        build(adversarial={"windows": (1 << 15,)})
+        build(adversarial={"windows": (1 << 15,), "head_start": 0})

@@ -20,7 +20,7 @@ from audiogen.training.discriminators import (
     gradient_penalty,
 )  # fmt: skip
 
-SMALL = AdversarialConfig(windows=(128, 64), filters=4)
+SMALL = AdversarialConfig(windows=(128, 64), filters=4, head_start=0)
 KINDS = ("hinge", "least_squares", "bce")
 
 
@@ -158,8 +158,19 @@ def test_balance_follows_a_moving_average() -> None:
     quiet = torch.autograd.grad(squares(played := leaf(), music())[0], played)[0]
     adversarial = first - quiet  # its norm is half of that of `quiet`
     second = at_output(made, spectral_scale=10.0) - 10 * quiet
-    average = 0.99 * (0.01 * 1) + 0.01 * 10  # of the spectral gradient's norm; of the other one 0.0199
-    torch.testing.assert_close(second, adversarial * (average / 0.0199), atol=1e-7, rtol=1e-3)
+    average = (made.decay + 10) / (made.decay + 1)  # of the spectral gradient's norm; the other one's has not changed
+    torch.testing.assert_close(second, adversarial * average, atol=1e-7, rtol=1e-3)
+
+
+def test_the_codec_listens_after_the_head_start() -> None:
+    made = contest(head_start=3, starts_at=2)
+    quiet = torch.autograd.grad(squares(played := leaf(), music())[0], played)[0]
+    for step in (2, 4, 5):
+        played = leaf()
+        made.zero_grad()
+        made.loss(played, music(), squares, step)[0].backward()
+        assert torch.equal(played.grad, quiet) == (step < 5) and bool(made.norms.any()) == (step == 5)
+        assert any(weight.grad.any() for weight in made.discriminators.parameters())
 
 
 def test_r1_is_the_squared_gradient_at_real_excerpts() -> None:
@@ -206,6 +217,7 @@ def test_the_codec_is_found_in_a_contest_and_in_its_checkpoint() -> None:
         ({"windows": []}, "windows: .* at least 1"), ({"windows": [512, 63]}, r"windows \[63\]: .* even"),
         ({"windows": [16]}, r"windows \[16\]: .* 32"), ({"weight": -1.0}, "weight: .* greater"),
         ({"gradient_penalty": -0.1}, "gradient_penalty: .* greater"), ({"starts_at": -1}, "starts_at: .* greater"),
+        ({"head_start": -1}, "head_start: .* greater"),
         ({"filters": 0}, "filters: .* greater"), ({"penalty_every": 0}, "penalty_every: .* greater"),
     ],
 )  # fmt: skip
