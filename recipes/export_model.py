@@ -20,6 +20,7 @@ from audiogen.interfaces import AudiogenError
 from audiogen.lm.model import MusicLM, MusicLMConfig
 from audiogen.storage import Storage
 from audiogen.training.checkpoint import best_checkpoint, load_checkpoint, newest_checkpoint
+from audiogen.training.discriminators import codec_tensors
 from audiogen.training.progress import run_command
 
 
@@ -33,7 +34,7 @@ def main(part: str, run: Path, output: Path, storage: Storage, name: str, best: 
     output.mkdir(parents=True, exist_ok=True)
     if part == "codec":
         codec = SpectralCodec(SpectralCodecConfig.build(state["config"]["codec"], str(path)))
-        codec.load_state_dict(parts["ema"])
+        codec.load_state_dict(codec_tensors(parts["ema"]))
         codec.save(output / "codec", storage)
     else:
         lm = MusicLM(MusicLMConfig.build(state["config"]["lm"], str(path)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from audiogen.data.augment import LONGER, Augmentation, augmented
 from audiogen.data.dataset import AudioSegments
 from audiogen.data.manifest import read_manifest
 from audiogen.interfaces import AudiogenError, Waveform
+from audiogen.training.discriminators import AdversarialConfig, Contest, codec_of
 from audiogen.training.losses import SpectralLoss, tone_distances
 from audiogen.training.task import TrainerConfig
 
@@ -39,6 +40,10 @@ class CodecTrainingConfig(Config):
     trainer: TrainerConfig
     start_from: str = ""
     """folder of a codec whose weights to begin with, where name and shape are the same; its codebooks too"""
+    train_only: Literal["all", "decoder"] = "all"
+    """"decoder": encoder and codebooks stay as `start_from` has them, so that its codes stay what they mean"""
+    adversarial: AdversarialConfig | None = None
+    """train against discriminators too"""
     augmentation: Augmentation = Augmentation()
     as_it_is: float = Field(default=0.1, ge=0, le=1)
     """share of the training, at its end, in which music is heard as it is: so most of the codebooks is its own"""
@@ -58,23 +63,33 @@ class CodecTrainingConfig(Config):
     full_share: float = 0.6
     """share of excerpts that use every codebook; the others use a random number of them"""
 
+    def model_post_init(self, context: Any, /) -> None:
+        if self.train_only == "decoder" and not self.start_from:
+            raise ValueError('train_only = "decoder" needs start_from: the codec whose encoder and codebooks to keep')
+        if self.adversarial:
+            heard_from = self.adversarial.starts_at + self.adversarial.head_start
+            if heard_from >= self.trainer.max_steps:
+                raise ValueError(
+                    f"adversarial.starts_at and head_start, together {heard_from}, must lie below trainer.max_steps "
+                    f"{self.trainer.max_steps}"
+                )
+
 
 class CodecTask:
     """Implements `audiogen.training.task.Task`."""
 
-    heads = ("dec_out",)
     blocks = ()
 
     def __init__(self, config: CodecTrainingConfig) -> None:
         self.config = config
         torch.manual_seed(config.trainer.seed)  # the same weights on every process
-        self.module: SpectralCodec | EncodecCodec
-        self.module = EncodecCodec(config.encodec) if config.encodec else SpectralCodec(config.codec)
-        self._rate, self._channels = self.module.sample_rate, self.module.channels
-        self._samples = config.segment_frames * self.module.hop_length
+        codec = EncodecCodec(config.encodec) if config.encodec else SpectralCodec(config.codec)
+        self._rate, self._channels = codec.sample_rate, codec.channels
+        self._samples = config.segment_frames * codec.hop_length
         self.spectral = SpectralLoss(self._rate)
-        late = 0 if isinstance(self.module, EncodecCodec) else config.codec.late_samples
-        least = math.ceil((self.spectral.least_samples + late) / self.module.hop_length)
+        late = 0 if isinstance(codec, EncodecCodec) else config.codec.late_samples
+        windows = config.adversarial.windows if config.adversarial else ()
+        least = math.ceil((max(self.spectral.least_samples, *windows, 0) + late) / codec.hop_length)
         if config.segment_frames < least:
             raise AudiogenError(
                 f"segment_frames {config.segment_frames}: the losses' windows need excerpts of at least {least} frames"
@@ -90,7 +105,11 @@ class CodecTask:
         heard = torch.from_numpy(np.stack([held_out[position] for position in range(count)]))
         self._held_out = _sides(heard, self._channels)
         if config.start_from:
-            self._begin_with(Path(config.start_from))
+            _begin(codec, Path(config.start_from), config.train_only)
+        self.module: nn.Module = codec
+        self.heads: tuple[str, ...] = ("dec_out",)
+        if config.adversarial:
+            self.module, self.heads = Contest(codec, codec.channels, config.adversarial), ("codec.dec_out",)
 
     def fingerprint(self) -> dict[str, str]:
         return {"manifest": self._digest}
@@ -101,16 +120,6 @@ class CodecTask:
 
     def weight(self, batch: Tensor) -> float:
         return float(len(batch))
-
-    def _begin_with(self, folder: Path) -> None:
-        own = self.module.state_dict()
-        there = type(self.module).load(folder).state_dict()
-        same = {name: value for name, value in there.items() if name in own and own[name].shape == value.shape}
-        if not same:
-            raise AudiogenError(f"start_from {folder}: none of its weights has the name and shape of one here")
-        if "quantizer.codebooks" in same:  # the averages that they follow go on from where they are
-            same["quantizer.sums"] = same["quantizer.codebooks"] * same["quantizer.counts"][..., None]
-        self.module.load_state_dict(own | same)
 
     def batch(self, positions: range) -> Tensor:
         """→ what is heard and what shall be played, `[B, 2, C, S]` float32."""
@@ -125,7 +134,7 @@ class CodecTask:
         return augmented(self._train[position], self._samples, self._rate, random, settings)
 
     def loss(self, module: nn.Module, batch: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        codec: Any = module
+        codec: Any = codec_of(module)
         config = self.config
         if step >= config.start_codebooks_at and not bool(codec.quantizer.started):
             with torch.random.fork_rng():  # the same on every process
@@ -136,10 +145,17 @@ class CodecTask:
         drawn = torch.randint(config.fewest_codebooks, books + 1, (size,), device=batch.device)
         full = torch.rand(size, device=batch.device) < config.full_share
         told = {} if config.encodec else {"restore": (heard != wanted).flatten(1).any(1).to(heard.dtype)}
-        made: Reconstruction = module(heard, torch.where(full, books, drawn), **told)
-        self.spectral.to(batch.device)
-        with torch.autocast(batch.device.type, enabled=False):
-            loss, parts = self.spectral(_sides(made.samples, 2), _sides(wanted[:, :, : made.samples.shape[2]], 2))
+        if config.train_only == "decoder":
+            codec.quantizer.eval()  # its codebooks follow nothing
+        made: Reconstruction = codec(heard, torch.where(full, books, drawn), **told)
+        wanted = wanted[:, :, : made.samples.shape[2]]
+        if not isinstance(module, Contest):
+            loss, parts = self._spectral(made.samples, wanted)
+        elif config.adversarial and step >= config.adversarial.starts_at:
+            loss, parts = module.loss(made.samples, wanted, self._spectral, step)
+        else:
+            loss, parts = self._spectral(made.samples, wanted)
+            loss = loss + module.resting()
         cost = parts["bottleneck"] = made.bottled.cost
         if config.codec.bottleneck == "gaussian":
             loss = loss + config.kl * cost
@@ -150,6 +166,11 @@ class CodecTask:
             loss = loss + config.tuning * mistuned + config.weighing * misweighed + config.mud * muddied
             parts |= {"mistuned": mistuned, "misweighed": misweighed, "muddied": muddied}
         return loss, {name: torch.as_tensor(value).detach() for name, value in parts.items()}
+
+    def _spectral(self, output: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        self.spectral.to(output.device)
+        with torch.autocast(output.device.type, enabled=False):
+            return self.spectral(_sides(output, 2), _sides(wanted, 2))
 
     @torch.no_grad()
     def _start_codebooks(self, codec: SpectralCodec | EncodecCodec) -> None:
@@ -167,12 +188,12 @@ class CodecTask:
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Spectral loss, pitch scores and the bottleneck's figures on held-out excerpts, all codebooks."""
-        codec: Any = module
+        codec: Any = codec_of(module)
         if not bool(codec.quantizer.started):
             return {}
         held_out = self._held_out.to(next(codec.parameters()).device)
         output = torch.cat([_reconstructed(codec, item[None]) for item in held_out])
-        loss, parts = self.spectral(_sides(output, 2), _sides(held_out, 2))
+        loss, parts = self._spectral(output, held_out)
         pairs = [
             (Waveform(a, codec.sample_rate), Waveform(b, codec.sample_rate))
             for a, b in zip(held_out.cpu(), output.cpu(), strict=True)
@@ -187,7 +208,7 @@ class CodecTask:
 
     def write_samples(self, module: nn.Module, folder: Path) -> None:
         """Three held-out excerpts, original and decoded, each with its picture."""
-        codec: Any = module
+        codec: Any = codec_of(module)
         if not bool(codec.quantizer.started):
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,6 +222,28 @@ class CodecTask:
             waveform = Waveform(samples, codec.sample_rate)
             write(folder / f"{name}.wav", waveform)
             figure(waveform, folder / f"{name}.png", name.replace("_", ", "))
+
+
+def _begin(codec: SpectralCodec | EncodecCodec, folder: Path, train_only: str) -> None:
+    """Fill `codec` with the weights in `folder` whose name and shape are its own; keep what shall not be trained."""
+    own, other = codec.state_dict(), type(codec).load(folder)
+    if train_only == "decoder":
+        theirs, mine = other.config.model_dump(), codec.config.model_dump()
+        apart = [f"{name} = {value!r}" for name, value in theirs.items() if mine[name] != value]
+        if apart:
+            raise AudiogenError(
+                f'start_from {folder}: train_only = "decoder" keeps its codes, so the codec must be the same one: set '
+                f"{', '.join(apart)}"
+            )
+    there = other.state_dict()
+    same = {name: value for name, value in there.items() if name in own and own[name].shape == value.shape}
+    if not same:
+        raise AudiogenError(f"start_from {folder}: none of its weights has the name and shape of one here")
+    if "quantizer.codebooks" in same:  # the averages that they follow go on from where they are
+        same["quantizer.sums"] = same["quantizer.codebooks"] * same["quantizer.counts"][..., None]
+    codec.load_state_dict(own | same)
+    for name, weight in codec.named_parameters():
+        weight.requires_grad_(train_only == "all" or name.startswith(("dec_", "decoder.")))
 
 
 def _sides(audio: Tensor, channels: int) -> Tensor:

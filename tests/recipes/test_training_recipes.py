@@ -12,6 +12,7 @@ import pytest
 from tiny import catalogue, prepared
 
 from audiogen import Generator
+from audiogen.codec.spectral import SpectralCodec
 from audiogen.lm.model import MusicLM
 from audiogen.training.codec_trainer import CodecTrainingConfig
 from audiogen.training.lm_trainer import LMTrainingConfig
@@ -33,6 +34,12 @@ def test_shipped_configurations_load() -> None:
     for name in ("train_lm.toml", "finetune.toml", "lstm.toml", "transformer_small.toml"):
         lm = LMTrainingConfig.read(RECIPES / name)
         assert lm.trainer.warmup_steps < lm.trainer.max_steps
+
+
+def test_the_adversarial_recipe_trains_the_decoder_of_the_codec_it_begins_with() -> None:
+    config = CodecTrainingConfig.read(RECIPES / "adversarial.toml")
+    assert config.train_only == "decoder" and config.adversarial
+    assert SpectralCodec.load(RECIPES.parent / config.start_from).config == config.codec
 
 
 def test_the_lstm_and_its_peer_are_of_equal_size_and_trained_alike() -> None:
