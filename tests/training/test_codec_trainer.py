@@ -244,8 +244,8 @@ def test_contradictions_are_told_before_training(tmp_path: Path) -> None:
         build(train_only="decoder")
     with pytest.raises(AudiogenError, match=r"train_only: .* 'all' or 'decoder'"):
         build(train_only="encoder", start_from=start)
-    with pytest.raises(AudiogenError, match=r"codec: train_only .* set peaks = True$"):
-        build(train_only="decoder", start_from=start, codec=CODEC.model_dump() | {"peaks": False})
+    with pytest.raises(AudiogenError, match=r"codec: train_only .* set direct = True$"):
+        build(train_only="decoder", start_from=start, codec=CODEC.model_dump() | {"direct": False})
     with pytest.raises(AudiogenError, match=r"starts_at and head_start, together 6, .* below trainer.max_steps 6"):
         build(adversarial={"starts_at": 2, "head_start": 4})
     with pytest.raises(AudiogenError, match=r"adversarial.kind: .* 'bce'"):
