@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import platform
-import subprocess
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import tiny_musicgen
 import torch
+from processors import OF_X86, compiled_for
 from tiny import LM, language_model
 from torch import Tensor, nn
 
@@ -132,29 +131,13 @@ def test_threads_do_not_matter(precision: Settled) -> None:
     assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="of that processor's instruction sets")
+@OF_X86
 @pytest.mark.parametrize("level", ["x86-64", "x86-64-v3"])
 def test_processors_without_its_instructions_give_the_same(
     level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """int8 sums are exact on every path; what is left is the rounding of floats."""
-    if level == "x86-64-v3" and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        pytest.skip("this processor has no AVX2")
-    library = tmp_path / "kernel.so"
-    command = [
-        "cc",
-        "-O1",
-        *compiler._FLAGS[1:],
-        f"-march={level}",
-        "-Wno-psabi",
-        f"-I{compiler._PACKAGE}",
-        str(compiler.SOURCE),
-        "-o",
-        str(library),
-        "-lm",
-    ]
-    subprocess.run([*command, "-lpthread"], check=True, capture_output=True)
-    older = ctypes.CDLL(str(library))
+    older = compiled_for(level, compiler.SOURCE, tmp_path)
     older.memory_size.restype = ctypes.c_int64
     for precision in ("int8", "bfloat16"):
         model = language_model(config=ODD)
