@@ -68,7 +68,7 @@ class CompressedSpectrum(torch.autograd.Function):
     """Complex STFT with a hop of half a window, its magnitude to the power of 0.3: what is soft is seen too, about as
     loudness follows power (Stevens 1957). `[B, C, S]` → real and imaginary parts `[B, 2 · C, frames, bins]`.
 
-    Written out, as `losses.PowerSpectrum` is: less than half of the time, and channel-last, as convolutions want it.
+    Written out, as `PowerSpectrum` is: less than half of the time, and channel-last, as convolutions want it.
     """
 
     floor = 1e-6

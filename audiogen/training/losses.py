@@ -7,7 +7,6 @@ semitone; long-window spectra below 5 kHz resolve semitones (docs/decisions/0002
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,41 +14,8 @@ from torch.nn import functional as F
 
 from audiogen.codec.oscillators import semitone_filters
 from audiogen.codec.spectral import SpectralCodec
-
-
-class PowerSpectrum(torch.autograd.Function):
-    """`|STFT|²` with a hop of a quarter window: `[N, S]` → `[N, frames, bins]`.
-
-    Written out because the generic backward of rfft runs a complex transform on zero-padded copies: this one is about
-    four times faster on the CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, window: Tensor, bins: int) -> Tensor:
-        size = window.shape[0]
-        spectra = torch.fft.rfft(x.unfold(1, size, size // 4) * window)[..., :bins]
-        ctx.save_for_backward(spectra, window)
-        ctx.samples = x.shape[1]
-        return torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        spectra, window = ctx.saved_tensors
-        (grad,) = grads
-        size = window.shape[0]
-        hop, count, bins = size // 4, spectra.shape[1], spectra.shape[2]
-        # d power / d x_t = 2 Re(X̄ e^{-iωt}) window_t; irfft counts each bin twice but the first and the last, hence
-        # the factor one for those inside and two for those
-        back = torch.view_as_complex(torch.view_as_real(spectra) * grad[..., None])
-        back[..., 0] *= 2
-        if bins == size // 2 + 1:
-            back[..., -1] *= 2
-        frames = torch.fft.irfft(back, n=size, norm="forward") * window
-        parts = frames.unflatten(2, (4, hop))
-        out = frames.new_zeros(frames.shape[0], count + 3, hop)
-        for part in range(4):
-            out[:, part : part + count] += parts[:, :, part]
-        return F.pad(out.flatten(1), (0, ctx.samples - (count + 3) * hop)), None, None
+from audiogen.training.neurogram import NeurogramLikeness
+from audiogen.training.power_spectrum import PowerSpectrum
 
 
 def mel_filters(num_bins: int, num_mels: int, sample_rate: int) -> Tensor:
@@ -63,7 +29,8 @@ def mel_filters(num_bins: int, num_mels: int, sample_rate: int) -> Tensor:
 
 
 class SpectralLoss(nn.Module):
-    """Log-mel distance of mid and side; log-magnitude, spectral convergence and semitones of mid below 5 kHz.
+    """Log-mel distance of mid and side; log-magnitude, spectral convergence and semitones of mid below 5 kHz; how
+    unlike mid sounds in gammatone bands (`neurogram.py`); how far the whole is from being as loud.
 
     Half of the log-magnitude is shared out evenly over octaves: by bins alone, the four lowest would be a tenth of it.
     Semitones are compared as log(1 + 100 amplitude), so that what is loud counts and a band's phases do not.
@@ -93,6 +60,7 @@ class SpectralLoss(nn.Module):
             octaves = 1 / (torch.arange(bins) + 40.0 * size / rate)
             shares = 0.5 / bins + 0.5 * octaves / octaves.sum()
             self.register_buffer(f"shares_{size}", shares, persistent=False)
+        self.likeness = NeurogramLikeness(sample_rate)
         taps = 16 * self.decimation
         time = torch.arange(taps) - (taps - 1) / 2
         lowpass = torch.sinc(time * 0.85 / self.decimation) * torch.hann_window(taps, periodic=False)
@@ -116,9 +84,12 @@ class SpectralLoss(nn.Module):
         parts["mel_side"], level = self._mel(side, side_target, self.mel_scales[1:2])
         parts["mel_left_right"], _ = self._mel(output.flatten(0, 1), target.flatten(0, 1), self.mel_scales[1:2])
         parts["log_mid"], parts["convergence"], parts["constant_q"] = self._long(mid, mid_target)
+        parts["unlike"] = self.likeness(mid, mid_target)
+        power, wanted = (samples.square().mean((1, 2)) + 1e-7 for samples in (output, target))
+        parts["loudness"] = (power.log() - wanted.log()).abs().mean() / 2
         mel = parts["mel_mid"] + 0.2 * parts["mel_side"] + 0.3 * parts["mel_left_right"]
         pitch = parts["log_mid"] + 0.5 * parts["convergence"] + 3.0 * parts["constant_q"]
-        loss = mel + pitch + 0.4 * (parts["level"] + 0.5 * level)
+        loss = mel + pitch + 0.4 * (parts["level"] + 0.5 * level) + 0.3 * parts["loudness"] + 1.5 * parts["unlike"]
         return loss, {name: value.detach() for name, value in parts.items()}
 
     def _mel(self, mine: Tensor, theirs: Tensor, scales: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
