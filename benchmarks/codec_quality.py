@@ -157,7 +157,7 @@ def main(
         unrelated = pairwise([*originals, originals[0]])
         others["unrelated pieces"] = mean([compare(clip, other) for clip, other in unrelated])
         alike = np.mean(same_key_and_tempo(model, held_out, root, books), axis=0)
-        use = use_of_codes(model, tracks, root)
+        use = use_of_codes(model, held_out, root)
         if picture is not None:
             drawn = {"original": originals[0]}
             for count in (model.num_codebooks, 2 * model.num_codebooks // 3):
@@ -182,7 +182,8 @@ def main(
     count = f"{len(held_out)} pieces, {KEY_SECONDS:g} s"
     for name, share in zip(("key", "tempo"), alike, strict=True):
         report.add(f"{name} read as from the original", float(share), count, at_least=0.95)
-    report.add("use of the least used codebook", min(use), "perplexity / size", at_least=0.6)
+    whole = f"perplexity / size, {len(held_out)} whole pieces"
+    report.add("use of the least used codebook", min(use), whole, at_least=0.6)
     report.table("Use of codebooks", [str(n + 1) for n in range(len(use))], [[f"{value:.2f}" for value in use]])
     header = ("version", "ViSQOL", "Zimtohrli", "chroma", "semitones", "mel dB", "level dB", "SI-SDR dB")
     rows = {f"ours ({kbps:.1f} kbps)": average, **others}
