@@ -1,4 +1,5 @@
-"""Manifests: JSON Lines, one recording (`Track`) a line, its audio under a root folder given apart.
+"""Manifests: JSON Lines, packed where named `.gz`, one recording (`Track`) a line, its audio under a root folder given
+apart.
 
 A `Track` that exists is well formed: names, times, chords and sections are checked when it is built. What needs the
 other tracks or the audio itself is checked by `validate`.
@@ -6,7 +7,9 @@ other tracks or the audio itself is checked by `validate`.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -136,7 +139,8 @@ class Track(Config):
 
 
 def read_manifest(path: str | Path) -> list[Track]:
-    """Read every track. Raises AudiogenError for a missing or empty file and names the first broken line by number."""
+    """Read every track. Raises AudiogenError for a missing, damaged or empty file and names the first broken line by
+    number."""
     tracks = []
     for _, result in _lines(path):
         if isinstance(result, AudiogenError):
@@ -212,13 +216,14 @@ def summarise(tracks: Iterable[Track]) -> dict[str, Any]:
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, Track | AudiogenError]]:
+    packed = Path(path).suffix == ".gz"
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path, "rb") if packed else open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, _parse(line, f"{path}:{number}")
-    except OSError as error:
-        raise AudiogenError(f"{path}: cannot read the manifest: {error.strerror}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise AudiogenError(f"{path}: cannot read the manifest: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _parse(line: bytes, source: str) -> Track | AudiogenError:

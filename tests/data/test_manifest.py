@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ def test_written_tracks_read_back_equal(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "m.jsonl") == tracks
     assert len((tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     assert tracks[1].beats_seconds == (0.1235, 0.2)
+
+
+def test_a_packed_manifest_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.jsonl", [track()])
+    packed = tmp_path / "m.jsonl.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "m.jsonl").read_bytes()))
+    assert read_manifest(packed) == [track()]
+    whole = packed.read_bytes()
+    for damaged in (whole[:-20], whole[:20] + b"?" + whole[21:], b"no archive"):
+        packed.write_bytes(damaged)
+        with pytest.raises(AudiogenError, match="cannot read the manifest: "):
+            read_manifest(packed)
 
 
 def test_score_and_attributes() -> None:
