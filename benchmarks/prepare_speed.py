@@ -59,9 +59,11 @@ def enough(tracks: list[Track], minutes: float) -> list[Track]:
     return kept
 
 
-def measure(manifest: Path, root: Path, codec: Path, minutes: float, jobs: int) -> Report:
+def measure(manifest: Path, root: Path, codec: Path, minutes: float, jobs: int, unlabelled: bool) -> Report:
     """The table."""
     tracks = enough(read_manifest(manifest), minutes)
+    if unlabelled:
+        tracks = [track.model_copy(update={"beats_seconds": (), "downbeats_seconds": ()}) for track in tracks]
     seconds = sum(track.seconds for track in tracks)
     memory = Memory()
     memory.start()
@@ -74,7 +76,8 @@ def measure(manifest: Path, root: Path, codec: Path, minutes: float, jobs: int) 
     third = (time.monotonic() - first) / 2
     early = max((held for when, held in memory.read if first <= when < first + third), default=0)
     late = max((held for when, held in memory.read if when >= first + third), default=0)
-    report = Report(f"preparing codes of {seconds / 60:.0f} minutes of music, {jobs} processes")
+    listened = ", beats and bars heard" if unlabelled else ""
+    report = Report(f"preparing codes of {seconds / 60:.0f} minutes of music{listened}, {jobs} processes")
     report.add("× real time", seconds / took, f"{took:.0f} s, processes started", at_least=50, form="{:.0f}")
     grown = late / early if early and late else float("nan")  # too short to tell
     report.add("peak memory of the second half, of the first's", grown, at_most=1.1)
@@ -88,12 +91,13 @@ def main(
     codec: Annotated[Path, typer.Option()] = CODEC,
     minutes: Annotated[float, typer.Option(min=1)] = 60.0,
     jobs: Annotated[int, typer.Option(min=1)] = 2,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="as if the manifest told no beats")] = False,
     json: Annotated[Path | None, typer.Option(help="save the table")] = None,
 ) -> None:
     """Print the table."""
     two_cores()
     with plain_errors():
-        report = measure(manifest, root or manifest.parent, codec, minutes, jobs)
+        report = measure(manifest, root or manifest.parent, codec, minutes, jobs, unlabelled)
     report.finish(json)
 
 
