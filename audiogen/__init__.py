@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from audiogen.generation.session import Session
     from audiogen.interfaces import Attributes, AudiogenError, Chord, Key, Prompt, Score, Waveform
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "Attributes",
