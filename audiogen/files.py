@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,11 @@ from typing import Any
 from audiogen.interfaces import AudiogenError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEAST_FREE = 2**20
+
+
+class DiskFullError(AudiogenError):
+    """Nothing more can be written; what was begun was removed."""
 
 
 @contextmanager
@@ -22,8 +28,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix) and rename it to `path` at the end, after fsync.
 
     On any exception, Ctrl-C included, the temporary file is removed and a file already at `path` stays as it was.
-    Raises AudiogenError when the folder does not exist or is not writable, when `path` is no ordinary file, and when
-    the disk is full.
+    Raises AudiogenError when the folder does not exist or is not writable, and when `path` is no ordinary file;
+    DiskFullError when the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(4)}.part{path.suffix}")
@@ -40,8 +46,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in _FULL:
-            raise AudiogenError(f"{path}: {error.strerror}; free some space and try again") from error
+        # NumPy says "33944 requested and 16352 written", without a number
+        untold = error.errno is None and shutil.disk_usage(path.parent).free < _LEAST_FREE
+        if untold or error.errno in _FULL:
+            reason = error.strerror or os.strerror(errno.ENOSPC)
+            raise DiskFullError(f"{path}: {reason}; free some space and try again") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

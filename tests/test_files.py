@@ -4,10 +4,11 @@ import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from audiogen.files import atomic_path, write_json, write_text
+from audiogen.files import DiskFullError, atomic_path, write_json, write_text
 from audiogen.interfaces import AudiogenError
 
 
@@ -32,13 +33,19 @@ def test_an_exception_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, erro
     assert os.listdir(tmp_path) == ["state.json"]
 
 
-def test_a_full_disk_leaves_no_half_file_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("33944 requested and 16352 written")]
+)
+def test_a_full_disk_leaves_no_half_file_and_says_so(
+    tmp_path: Path, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
     with (
-        pytest.raises(AudiogenError, match=r"clip\.wav: No space left.*free some space"),
+        pytest.raises(DiskFullError, match=r"clip\.wav: No space left.*free some space"),
         atomic_path(tmp_path / "clip.wav") as temporary,
     ):
         temporary.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
     assert os.listdir(tmp_path) == []
 
 

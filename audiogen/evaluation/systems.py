@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from audiogen.evaluation.prompts import EvaluationPrompt
-from audiogen.files import atomic_path, sha256_file, write_json
+from audiogen.files import DiskFullError, atomic_path, sha256_file, write_json
 from audiogen.interfaces import Attributes, AudiogenError, Prompt, Score
 from audiogen.storage import read_json
 from audiogen.workers import spread
@@ -57,7 +57,8 @@ def render_system(
 ) -> dict[str, str]:
     """Render what is missing in `folder` → the problem of each file that could not be made.
 
-    Files are whole or absent. A prompt that the model refuses, or fails on, is a problem of its own and no other's.
+    Files are whole or absent. A prompt that the model refuses, or fails on, is a problem of its own and no other's; a
+    full disk is nobody's mark, and ends it with DiskFullError.
     """
     from audiogen.generation.batch import render_batch
 
@@ -85,11 +86,15 @@ def render_system(
 
         try:
             render_batch(generator, group, "PCM_16", False, show, lambda index, rendered: None)
+        except DiskFullError:
+            raise
         except AudiogenError:
             for request, path in group:
                 if not path.exists():
                     try:
                         render_batch(generator, [(request, path)], "PCM_16", False, show, lambda i, r: None)
+                    except DiskFullError:
+                        raise
                     except AudiogenError as error:
                         problems[path.name] = str(error)
         done += sum(request.score.seconds for request, _ in group)

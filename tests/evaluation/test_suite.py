@@ -14,6 +14,7 @@ from audiogen.evaluation.suite import Subject, evaluate, fewer
 from audiogen.evaluation.summary import summarise
 from audiogen.evaluation.systems import Clip
 from audiogen.evaluation.training_data import TrainingData
+from audiogen.files import DiskFullError
 from audiogen.generation.generator import Generator
 from audiogen.interfaces import AudiogenError, Waveform
 from tests import tiny
@@ -55,6 +56,17 @@ def test_a_folder_with_missing_silent_corrupt_and_strange_files(tmp_path: Path) 
     assert found["marks"]["length"]["value"] == 0.25 and found["marks"]["style"]["count"] == 4
     page = (tmp_path / "report" / "report.html").read_text()
     assert "is missing" in page and "stranger.wav" in page and "a-1.wav" in page
+
+
+def test_a_full_disk_is_no_fault_of_the_model(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise DiskFullError("a-1.wav: No space left on device; free some space and try again")
+
+    monkeypatch.setattr("audiogen.generation.batch.render_batch", full)
+    with pytest.raises(DiskFullError):
+        evaluate([Subject("tiny", str(model_folder), takes=1)], PROMPTS, tmp_path / "report", quiet, jobs=1)
 
 
 def test_the_same_input_gives_the_same_report_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
