@@ -28,6 +28,7 @@ from audiogen import Generator
 from audiogen.lm.engine import EagerEngine, make_engine
 from audiogen.lm.model import MusicLM
 from audiogen.lm.score import NUM_LANES
+from audiogen.lm.transformer import _rotate
 
 ROWS = 2
 
@@ -44,7 +45,7 @@ class FullWindow(nn.Module):
         h, new = self.model._embed(codes, lanes), []
         for block, old_keys, old_values in zip(self.model.transformer.blocks, keys, values, strict=True):
             q, k, v = block.attention.project(block.norm1(h))  # type: ignore[operator, union-attr]
-            q, k = self._rotated(q, turns), self._rotated(k, turns)
+            q, k = _rotate(q, *turns), _rotate(k, *turns)
             rows, heads, _, size = q.shape
             folded = q.reshape(rows, k.shape[1], -1, size)
             scores = folded @ torch.cat([old_keys, k], 2).transpose(2, 3) * size**-0.5
@@ -53,12 +54,6 @@ class FullWindow(nn.Module):
             h = block.feed_forward(h)  # type: ignore[operator]
             new += [k, v]
         return self.model._logits(self.model.transformer.norm(h)), torch.stack(new)
-
-    @staticmethod
-    def _rotated(x: Tensor, turns: Tensor) -> Tensor:
-        plain, turned = x.chunk(2, -1)
-        a, b = turned.chunk(2, -1)
-        return torch.cat([plain, a * turns[0] - b * turns[1], a * turns[1] + b * turns[0]], -1)
 
 
 def example(model: MusicLM) -> tuple[Tensor, ...]:
