@@ -359,16 +359,15 @@ int attend_backward(
 
 /* --- cross-entropy ------------------------------------------------------------------------------------------------ */
 
-/* Logits `[rows][size]`, the target of row r at `targets[r · stride]` → log Σ exp of each row and its cross-entropy in
-nats; 0 where the target is `ignored`. */
+/* Logits `[rows][size]`, the target of each row → log Σ exp of it and its cross-entropy in nats; 0 where the target is
+`ignored`. */
 void entropy_forward(
-    const uint16_t *logits, const int64_t *targets, int stride, float *total, float *loss, int rows, int size,
-    int ignored, int threads
+    const uint16_t *logits, const int64_t *targets, float *total, float *loss, int rows, int size, int ignored,
+    int threads
 ) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int r = 0; r < rows; r++) {
         const uint16_t *x = logits + (int64_t)r * size;
-        int64_t target = targets[(int64_t)r * stride];
         vf most = splat(-INFINITY), sums = splat(0);
         for (int c = 0; c < size; c += 16) {
             vf value = load(x + c);
@@ -378,26 +377,27 @@ void entropy_forward(
         for (int i = 1; i < 16; i++) top = most[i] > top ? most[i] : top;
         for (int c = 0; c < size; c += 16) sums += vexp(load(x + c) - top);
         total[r] = top + logf(sum_of(sums));
-        loss[r] = target == ignored ? 0.0f : total[r] - wide(x[target]);
+        loss[r] = targets[r] == ignored ? 0.0f : total[r] - wide(x[targets[r]]);
     }
 }
 
-/* Logits → their gradient, in place: (softmax - one at the target) · scale. */
+/* Logits → their gradient, in place: (softmax - one at the target) · scale, of which each of `books` rows in turn has
+its own. */
 void entropy_backward(
-    uint16_t *logits, const int64_t *targets, int stride, const float *total, float scale, int rows, int size,
+    uint16_t *logits, const int64_t *targets, const float *total, const float *scales, int books, int rows, int size,
     int ignored, int threads
 ) {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int r = 0; r < rows; r++) {
         uint16_t *x = logits + (int64_t)r * size;
-        int64_t target = targets[(int64_t)r * stride];
-        if (target == ignored) {
+        float scale = scales[r % books];
+        if (targets[r] == ignored) {
             memset(x, 0, sizeof(uint16_t) * size);
             continue;
         }
-        float own = (expf(wide(x[target]) - total[r]) - 1.0f) * scale;
+        float own = (expf(wide(x[targets[r]]) - total[r]) - 1.0f) * scale;
         for (int c = 0; c < size; c += 16) store(x + c, near_exp(load(x + c) - total[r]) * scale);
-        x[target] = near(own);
+        x[targets[r]] = near(own);
     }
 }
 

@@ -79,12 +79,12 @@ def _turned(rows: int, width: int) -> Tensor:
     return _half(width, -(-rows // _BLOCK) * _BLOCK)
 
 
-def _weight_gradient(turned_input: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
+def _weight_gradient(turned_input: Tensor, gradient: Tensor, kind: torch.dtype) -> Tensor:
     """Input `[inputs, rows]`, gradient of the output `[rows, outputs]` → of the weight `[outputs, inputs]`."""
     product = torch.mm(turned_input[:, : len(gradient)], gradient)
-    found = torch.empty(weight.shape, dtype=torch.float32)
+    found = torch.empty(product.shape[::-1])
     _call("turn_to_float", product, found, *product.shape)
-    return found.to(weight.dtype)
+    return found.to(kind)
 
 
 def _normed(x: Tensor, gain: Tensor, more: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -185,20 +185,21 @@ class _Block(Function):
         ctx: Any, h: Tensor, at: Positions, gain1: Tensor, qkv: Tensor, out: Tensor, gain2: Tensor, gate_up: Tensor,
         down: Tensor,
     ) -> Tensor:  # fmt: skip
-        batch, dim = len(h), h.shape[2]
+        batch, dim, kind = len(h), h.shape[2], qkv.dtype
+        qkv, out, gate_up, down = (weight.bfloat16() for weight in (qkv, out, gate_up, down))
         rows = h.reshape(-1, dim)
         _, y, turned1, inverse1 = _normed(rows, gain1)
-        q, k, v = _part_heads(torch.mm(y, qkv.bfloat16().t()), batch, at)
+        q, k, v = _part_heads(torch.mm(y, qkv.t()), batch, at)
         mixed, total = _attend(q, k, v, at.prefix, at.window)
         joined = _half(len(rows), dim)
         _call("gather_heads", mixed, joined, _shape(q, k, at.prefix, at.window))
-        middle, y, turned2, inverse2 = _normed(rows, gain2, torch.mm(joined, out.bfloat16().t()))
-        wide = torch.mm(y, gate_up.bfloat16().t())
+        middle, y, turned2, inverse2 = _normed(rows, gain2, torch.mm(joined, out.t()))
+        wide = torch.mm(y, gate_up.t())
         gated = _half(len(rows), down.shape[1])
         _call("swiglu_forward", wide, gated, *gated.shape)
         result = torch.empty_like(rows)
-        _call("add", middle, torch.mm(gated, down.bfloat16().t()), result, *rows.shape)
-        ctx.at = at
+        _call("add", middle, torch.mm(gated, down.t()), result, *rows.shape)
+        ctx.at, ctx.kind = at, kind
         ctx.save_for_backward(
             rows, inverse1, turned1, q, k, v, mixed, total, joined, middle, inverse2, turned2, wide, gated,
             gain1, qkv, out, gain2, gate_up, down,
@@ -215,16 +216,16 @@ class _Block(Function):
         given = dh.reshape(rows.shape)
         near, turned = torch.empty_like(joined), _turned(*rows.shape)
         _call("round_off", given, near, turned, *rows.shape)
-        ddown = torch.mm(turned[:, : len(rows)], gated).to(down.dtype)
+        ddown = torch.mm(turned[:, : len(rows)], gated).to(ctx.kind)
         dwide = torch.empty_like(wide)
-        _call("swiglu_backward", wide, torch.mm(near, down.bfloat16()), dwide, *gated.shape)
-        dgate_up = _weight_gradient(turned2, dwide, gate_up)
-        dy = torch.mm(dwide, gate_up.bfloat16())
+        _call("swiglu_backward", wide, torch.mm(near, down), dwide, *gated.shape)
+        dgate_up = _weight_gradient(turned2, dwide, ctx.kind)
+        dy = torch.mm(dwide, gate_up)
         dmiddle, dgain2 = _norm_gradient(dy, middle, inverse2, gain2, given, (near, turned))
-        dout = torch.mm(turned[:, : len(rows)], joined).to(out.dtype)
-        dqkv = _attention_gradient(torch.mm(near, out.bfloat16()), q, k, v, mixed, total, ctx.at)
-        dqkv_weight = _weight_gradient(turned1, dqkv, qkv)
-        dy = torch.mm(dqkv, qkv.bfloat16())
+        dout = torch.mm(turned[:, : len(rows)], joined).to(ctx.kind)
+        dqkv = _attention_gradient(torch.mm(near, out), q, k, v, mixed, total, ctx.at)
+        dqkv_weight = _weight_gradient(turned1, dqkv, ctx.kind)
+        dy = torch.mm(dqkv, qkv)
         dx, dgain1 = _norm_gradient(dy, rows, inverse1, gain1, dmiddle)
         return dx.view(dh.shape), None, dgain1, dqkv_weight, dout, dgain2, dgate_up, ddown
 
@@ -239,44 +240,33 @@ def block(
 class _CrossEntropy(Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, heads: Tensor, targets: Tensor, ignored: int) -> Tensor:
-        rows = hidden.reshape(-1, hidden.shape[-1]).bfloat16()
+        rows, weight = hidden.reshape(-1, hidden.shape[-1]).bfloat16(), heads.bfloat16()
         books = targets.shape[1]
-        size = len(heads) // books
         aside = targets.transpose(1, 2).contiguous()
-        logits, (totals, losses) = _half(books, len(rows), size), torch.empty(2, books, len(rows))
-        for book, weight in enumerate(heads.bfloat16().view(books, size, -1)):
-            torch.mm(rows, weight.t(), out=logits[book])
-            _call(
-                "entropy_forward", logits[book], aside[0, 0, book:], books, totals[book], losses[book], len(rows), size,
-                ignored,
-            )  # fmt: skip
-        ctx.save_for_backward(rows, heads, aside, logits, totals)
-        ctx.ignored, ctx.kind = ignored, hidden.dtype
-        return losses.sum(1)
+        logits, (totals, losses) = torch.mm(rows, weight.t()), torch.empty(2, len(rows), books)
+        _call("entropy_forward", logits, aside, totals, losses, aside.numel(), len(heads) // books, ignored)
+        ctx.save_for_backward(rows, weight, aside, totals)
+        ctx.logits, ctx.ignored, ctx.kinds = logits, ignored, (hidden.dtype, heads.dtype)
+        return losses.sum(0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, ...]:
-        rows, heads, targets, logits, totals = ctx.saved_tensors
-        books, _, size = logits.shape
-        dheads, dhidden = torch.empty(heads.shape, dtype=torch.float32), torch.zeros(rows.shape)
+        rows, weight, targets, totals = ctx.saved_tensors
+        gradient, ctx.logits = ctx.logits, None  # turned into it where they lie
+        scales, books = given.float().contiguous(), len(given)
+        size = len(weight) // books
+        _call("entropy_backward", gradient, targets, totals, scales, books, totals.numel(), size, ctx.ignored)
         turned = _turned(*rows.shape)
         _call("turn", rows, turned, *rows.shape)
-        for book, weight in enumerate(heads.bfloat16().view(books, size, -1)):
-            gradient = logits[book].clone()
-            _call(
-                "entropy_backward", gradient, targets[0, 0, book:], books, totals[book], float(given[book]), len(rows),
-                size, ctx.ignored,
-            )  # fmt: skip
-            product = torch.mm(turned[:, : len(rows)], gradient)
-            _call("turn_to_float", product, dheads[book * size :], *product.shape)
-            dhidden += torch.mm(gradient, weight)
-        return dhidden.view(*targets.shape[:2], -1).to(ctx.kind), dheads.to(heads.dtype), None, None
+        dheads = _weight_gradient(turned, gradient, ctx.kinds[1])
+        dhidden = torch.mm(gradient, weight).view(*targets.shape[:2], -1)
+        return dhidden.to(ctx.kinds[0]), dheads, None, None
 
 
 def cross_entropy(hidden: Tensor, heads: Tensor, targets: Tensor, ignored: int) -> Tensor:
     """Hidden states `[B, T, D]`, heads `[K · V, D]`, targets `[B, K, T]` → cross-entropy in nats, summed, `[K]`.
 
-    A codebook at a time; of logits only those in bfloat16 are kept.
+    Of logits only those in bfloat16 are kept, and their gradient takes their place.
     """
     return _CrossEntropy.apply(hidden, heads, targets, ignored)  # type: ignore[no-any-return, no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,23 +12,33 @@ from pathlib import Path
 import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_MADV_HUGEPAGE = 14
 
 
 def keep_freed_memory() -> None:
-    """Make glibc keep freed blocks instead of giving each large one back to the system.
+    """Make glibc keep freed blocks instead of giving each large one back to the system, and in huge pages.
 
     A training step on the CPU frees and asks for gigabytes of activations; faulting every page in again costs a
-    quarter of the step. Does nothing where the C library is another one.
+    quarter of the step, and small pages another twelfth. Does nothing where the C library is another one.
     """
     if not sys.platform.startswith("linux"):
         return
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        libc = ctypes.CDLL("libc.so.6")
+        mallopt = libc.mallopt
     except (OSError, AttributeError):
         return
     mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TRIM_THRESHOLD, -1)
     mallopt(_M_TOP_PAD, 2**28)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    libc.free.argtypes, libc.madvise.argtypes = (ctypes.c_void_p,), (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    heap = libc.malloc(size)  # addresses only: nothing is written to them
+    if heap:
+        page = os.sysconf("SC_PAGE_SIZE")
+        libc.madvise(-(-heap // page) * page, size - page, _MADV_HUGEPAGE)
+        libc.free(heap)
 
 
 @functools.cache

@@ -29,7 +29,7 @@ def test_every_direction_gets_the_same_pace(shape: tuple[int, ...]) -> None:
     values = torch.linalg.svdvals(made.float())
     assert float(values.min()) > 0.4 and float(values.max()) < 1.3
     inside = left.mT @ made.float() @ right  # near a multiple of one in each direction
-    assert float((inside - torch.diag_embed(inside.diagonal(dim1=1, dim2=2))).abs().max()) < 0.1
+    assert float((inside - torch.diag_embed(inside.diagonal(dim1=1, dim2=2))).abs().max()) < 0.2
     assert float(inside.diagonal(dim1=1, dim2=2).min()) > 0.4
 
 
