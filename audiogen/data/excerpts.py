@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 from pydantic import Field
@@ -112,7 +111,6 @@ class Excerpts:
         self._mixture = Mixture(shares, seed)
         self.size = sum(order.epoch_size for order in self._orders)
         """segments, each source's once"""
-        self._lanes = lru_cache(maxsize=1024)(self._all_lanes)
 
     def place(self, position: int) -> tuple[int, int, int]:
         """Position → (source, track of it, first frame)."""
@@ -134,8 +132,6 @@ class Excerpts:
         inputs = np.where(inside, found, self._pad)[:, :-1]
         targets = np.where(inside, found, IGNORED)[:, 1:]
         track = self._firsts[source] + item
-        part = self._lanes(track, len(codes))[start : start + self._frames].astype(np.float32)
-        return inputs, targets, np.pad(part, ((0, self._frames - len(part)), (0, 0))), self.tracks[track]
-
-    def _all_lanes(self, track: int, frames: int) -> np.ndarray:
-        return lanes(self.tracks[track].score(), 0, frames + self._books - 1, self._rate).astype(np.float16)
+        within = min(self._frames, len(codes) + self._books - 1 - start)
+        told = lanes(self.tracks[track].score(), start, within, self._rate)
+        return inputs, targets, np.pad(told, ((0, self._frames - within), (0, 0))), self.tracks[track]

@@ -34,13 +34,15 @@ def lanes(score: Score, start_frame: int, frames: int, frame_rate: float) -> np.
         group = out[:, GROUPS["chord"]]
         starts = np.array([chord.start_seconds for chord in score.chords])
         held = np.searchsorted(starts, seconds, side="right") - 1
-        for index in np.unique(held[held >= 0]):
-            chord, rows = score.chords[index], held == index
-            group[rows, 24] = 1
-            if chord.root is not None:
-                for pitch in chord.pitch_classes:
-                    group[rows, pitch] = 1
-                group[rows, 12 + chord.root] = 1
+        here, rows = np.unique(held, return_inverse=True)
+        table = np.zeros((len(here), 25), dtype=np.float32)
+        for row, index in zip(table, here, strict=True):
+            if index >= 0:  # a chord has begun
+                chord = score.chords[index]
+                row[24] = 1
+                if chord.root is not None:
+                    row[[*chord.pitch_classes, 12 + chord.root]] = 1
+        group[:] = table[rows]
     if score.sections:
         group = out[:, GROUPS["section"]]
         starts = np.array([start for start, _ in score.sections])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import LM
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,6 +81,24 @@ def test_no_further_from_float32_than_the_plain_spelling(config: MusicLMConfig) 
     for name, gradient in found.items():
         error, usual = apart(gradient, wanted[name]), apart(plain[name], wanted[name])
         assert error < 1.3 * usual + 2e-3 and error < 0.08, (name, error, usual)
+
+
+def test_a_plain_sum_of_the_codebooks_has_its_gradient() -> None:
+    """What a sum sends back is one number, seen as many."""
+    wide = torch.randn(2, 5, 32).requires_grad_()
+    heads = torch.randn(3 * 16, 32).requires_grad_()
+    targets = torch.randint(16, (2, 3, 5))
+    found, wanted = [], []
+    for gradients, sums in (
+        (found, fused.cross_entropy(wide, heads, targets, IGNORED)),
+        (
+            wanted,
+            F.cross_entropy((wide @ heads.T).view(2, 5, 3, 16).flatten(0, 2), targets.mT.flatten(), reduction="sum"),
+        ),
+    ):
+        gradients += torch.autograd.grad(sums.sum(), (wide, heads))
+    for mine, exact in zip(found, wanted, strict=True):
+        assert apart(mine, exact) < 1e-2
 
 
 def test_attention_sees_the_prefix_and_the_window() -> None:
