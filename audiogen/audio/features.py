@@ -161,11 +161,16 @@ def correlation(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def loudness_lufs(waveform: Waveform) -> float:
-    """Integrated loudness after ITU-R BS.1770-4; -inf for silence. Raises AudiogenError under 0.4 s."""
+    """Integrated loudness after ITU-R BS.1770-4; -inf for silence. Raises AudiogenError under 0.4 s, and for more
+    channels than the standard weighs, five."""
     import pyloudnorm
 
     if waveform.seconds < 0.4:  # one block of the standard
         raise AudiogenError(f"loudness needs at least 0.4 s of audio, got {waveform.seconds:.3f} s")
+    if waveform.channels > 5:
+        raise AudiogenError(
+            f"loudness is defined for up to five channels, got {waveform.channels}: mix them down first"
+        )
     samples = waveform.samples.detach().double().cpu().numpy().T
     if _silent(samples):
         return float("-inf")

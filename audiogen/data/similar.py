@@ -82,20 +82,23 @@ class Index:
         """
         from audiogen.style.ears import tempo_classes
 
-        asked, rows = prompt.attributes, {name: values.astype(np.float32) for name, values in self.rows.items()}
-        parts = [rows["style"][:, STYLES.index(asked.style)]] if asked.style in STYLES else []
-        parts += [rows["moods"][:, MOODS.index(name)] for name in asked.moods]
-        parts += [rows["instruments"][:, INSTRUMENTS.index(name)] for name in asked.instruments]
-        parts += [1 - rows["instruments"][:, INSTRUMENTS.index(name)] for name in prompt.excluded]
+        def told(name: str, column: int | np.ndarray) -> np.ndarray:
+            return self.rows[name][:, column].astype(np.float32)  # what is not asked for is not read
+
+        asked = prompt.attributes
+        parts = [told("style", STYLES.index(asked.style))] if asked.style in STYLES else []
+        parts += [told("moods", MOODS.index(name)) for name in asked.moods]
+        parts += [told("instruments", INSTRUMENTS.index(name)) for name in asked.instruments]
+        parts += [1 - told("instruments", INSTRUMENTS.index(name)) for name in prompt.excluded]
         if asked.tempo_bpm is not None:
             near = np.abs(np.log(tempo_classes().numpy() / asked.tempo_bpm)) <= np.log1p(_TEMPO_REACH)
-            parts.append(rows["tempo"][:, near].sum(1))
+            parts.append(told("tempo", near).sum(1))
         if asked.key is not None:
-            parts.append(rows["key"][:, asked.key.tonic + 12 * (asked.key.mode == "minor")])
+            parts.append(told("key", asked.key.tonic + 12 * (asked.key.mode == "minor")))
         if asked.beats_per_bar in (3, 4):
-            parts.append(rows["metre"][:, asked.beats_per_bar - 3])
+            parts.append(told("metre", asked.beats_per_bar - 3))
         if asked.energy is not None:
-            parts.append(np.exp(-0.5 * ((rows["energy"][:, 0] - asked.energy) / _ENERGY_SPREAD) ** 2))
+            parts.append(np.exp(-0.5 * ((told("energy", 0) - asked.energy) / _ENERGY_SPREAD) ** 2))
         if not parts:
             raise AudiogenError(
                 f"{prompt.text!r}: says nothing that can be heard in a track; name a style, a mood, instruments, a "

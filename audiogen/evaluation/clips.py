@@ -140,6 +140,12 @@ def faults(seconds: float, measured: dict[str, Any]) -> list[str]:
     ]
 
 
+def planned(score: Score) -> list[str]:
+    """The marks that a plan asks for."""
+    asked = {"energy_curve": len(score.energy) > 1, "sections": any(start > 0 for start, _ in score.sections)}
+    return [name for name, wanted in asked.items() if wanted]
+
+
 def plan_marks(score: Score, measured: dict[str, Any]) -> dict[str, float]:
     """How well the clip follows a plan that its JSON tells, or the labels of a recording."""
     found: dict[str, float] = {}

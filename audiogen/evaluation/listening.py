@@ -41,6 +41,11 @@ def write_test(folders: Sequence[Path], output: Path) -> tuple[Path, Path]:
     for folder in folders:
         if not folder.is_dir():
             raise AudiogenError(f"{folder}: there is no such folder of clips")
+    called = [folder.name or str(folder) for folder in folders]
+    if len(set(called)) < len(called):
+        raise AudiogenError(
+            f"{', '.join(called)}: two folders of one name would be one system in the results; rename one"
+        )
     names = sorted(set.intersection(*({path.name for path in folder.glob("*.wav")} for folder in folders)))
     if not names:
         raise AudiogenError(f"{', '.join(map(str, folders))}: have no .wav files of the same name")
@@ -50,7 +55,7 @@ def write_test(folders: Sequence[Path], output: Path) -> tuple[Path, Path]:
         clips = []
         for index in np.random.default_rng(secrets.randbits(64)).permutation(len(folders)):
             mark = secrets.token_hex(6)
-            key[mark] = {"system": folders[index].name or str(folders[index]), "clip": name}
+            key[mark] = {"system": called[index], "clip": name}
             data = base64.b64encode(flac(_excerpt(folders[index] / name))).decode()
             clips.append({"id": mark, "audio": f"data:audio/flac;base64,{data}"})
         trials.append(clips)

@@ -69,7 +69,7 @@ class EvaluationPrompt(Config):
 def read_prompts(path: str | Path) -> tuple[EvaluationPrompt, ...]:
     """The prompts of a JSONL file. Raises AudiogenError naming the line that is broken or repeats an id."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise AudiogenError(f"{path}: cannot be read as text: {error}") from None
     prompts: dict[str, EvaluationPrompt] = {}
@@ -79,7 +79,7 @@ def read_prompts(path: str | Path) -> tuple[EvaluationPrompt, ...]:
         where = f"{path}:{number}"
         try:
             told = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AudiogenError(f"{where}: not a JSON object: {error}") from None
         if not isinstance(told, dict):
             raise AudiogenError(f"{where}: expected a JSON object with id, prompt and asked, got {line[:40]!r}")

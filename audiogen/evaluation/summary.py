@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from audiogen.evaluation.clips import MARKS, ending_mark, faults, length_mark, marks, plan_marks
+from audiogen.evaluation.clips import (
+    ENDING_FROM_SECONDS,
+    MARKS,
+    ending_mark,
+    faults,
+    length_mark,
+    marks,
+    plan_marks,
+    planned,
+)  # fmt: skip
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.statistics import estimate, frechet_distance, kernel_distance
 from audiogen.evaluation.systems import Clip
@@ -57,7 +66,10 @@ def marks_of(clip: Clip, folder: Path) -> dict[str, float]:
             "energy": ("energy",),
         }  # fmt: skip
         found = {mark: 0.0 for name, names in nothing.items() if getattr(asked, name) for mark in names}
-        return found | {"length": 0.0}
+        if clip.prompt.seconds >= ENDING_FROM_SECONDS:
+            found["ending"] = 0.0
+        plan = plan_of(folder / clip.prompt.file(clip.take))
+        return found | {"length": 0.0} | dict.fromkeys(planned(plan) if plan else (), 0.0)
     found = marks(asked, clip.measured) | {"length": length_mark(clip.prompt.seconds, clip.measured)}
     ending = ending_mark(clip.measured)
     if ending is not None:

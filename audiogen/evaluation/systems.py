@@ -88,15 +88,16 @@ def render_system(
             render_batch(generator, group, "PCM_16", False, show, lambda index, rendered: None)
         except DiskFullError:
             raise
-        except AudiogenError:
+        except Exception:  # a model may fail in any way, and the other prompts are still to be asked
             for request, path in group:
                 if not path.exists():
                     try:
                         render_batch(generator, [(request, path)], "PCM_16", False, show, lambda i, r: None)
                     except DiskFullError:
                         raise
-                    except AudiogenError as error:
-                        problems[path.name] = str(error)
+                    except Exception as error:
+                        known = isinstance(error, AudiogenError)
+                        problems[path.name] = str(error) if known else f"the model failed: {error!r}"
         done += sum(request.score.seconds for request, _ in group)
     return problems
 

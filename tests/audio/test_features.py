@@ -95,6 +95,8 @@ def test_loudness() -> None:
     assert features.loudness_lufs(SILENCE) == float("-inf")
     with pytest.raises(AudiogenError, match=r"at least 0\.4 s"):
         features.loudness_lufs(Waveform(torch.ones(1, 10), 48000))
+    with pytest.raises(AudiogenError, match="up to five channels, got 6"):
+        features.loudness_lufs(Waveform(torch.ones(6, 48000), 48000))
 
 
 @pytest.mark.parametrize("audio", [SILENCE, Waveform(torch.zeros(1, 1), 8000)])

@@ -73,12 +73,13 @@ def test_what_listeners_say(tmp_path: Path) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     one, other = folders(tmp_path, "ours", "theirs")
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "ours").mkdir(parents=True)
     for sources, output, problem in (
         ([one], "t.html", "two folders"),
         ([one, tmp_path / "empty"], "t.html", "same name"),
         ([one, tmp_path / "none"], "t.html", "no such folder"),
         ([one, other], "t.txt", "html"),
+        ([one, tmp_path / "empty" / "ours"], "t.html", "one name"),
     ):
         with pytest.raises(AudiogenError, match=problem):
             write_test(sources, tmp_path / output)

@@ -34,6 +34,7 @@ def test_the_list_is_what_it_says() -> None:
         ('{"id": "a", "prompt": "x", "seconds": 1}', "seconds"),
         ('{"id": "a", "prompt": "x"}\n\n{"id": "a", "prompt": "y"}', ":3: the id 'a' is used"),
         ('{"id": "a", "prompt": "x"}\n{"id": "a-1", "prompt": "y"}', "another's"),
+        (50_000 * "[", "not a JSON object"),
     ],
 )
 def test_broken_lists_name_the_line(tmp_path: Path, text: str, problem: str) -> None:
@@ -41,3 +42,8 @@ def test_broken_lists_name_the_line(tmp_path: Path, text: str, problem: str) -> 
     with pytest.raises(AudiogenError, match=r"list\.jsonl") as error:
         read_prompts(tmp_path / "list.jsonl")
     assert problem in str(error.value)
+
+
+def test_a_list_from_a_spreadsheet_begins_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "list.jsonl").write_text('{"id": "a", "prompt": "x", "asked": {"style": "folk"}}', encoding="utf-8-sig")
+    assert read_prompts(tmp_path / "list.jsonl")[0].asked.style == "folk"

@@ -11,12 +11,13 @@ from audiogen.audio.io import read, write
 from audiogen.evaluation.clap import NotAtHand
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.suite import Subject, evaluate, fewer
-from audiogen.evaluation.summary import summarise
+from audiogen.evaluation.summary import marks_of, summarise
 from audiogen.evaluation.systems import Clip
 from audiogen.evaluation.training_data import TrainingData
 from audiogen.files import DiskFullError
 from audiogen.generation.generator import Generator
-from audiogen.interfaces import AudiogenError, Waveform
+from audiogen.interfaces import Attributes, AudiogenError, Score, Waveform
+from audiogen.style.plan_file import score_to_json
 from tests import tiny
 
 PROMPTS = (
@@ -67,6 +68,28 @@ def test_a_full_disk_is_no_fault_of_the_model(
     monkeypatch.setattr("audiogen.generation.batch.render_batch", full)
     with pytest.raises(DiskFullError):
         evaluate([Subject("tiny", str(model_folder), takes=1)], PROMPTS, tmp_path / "report", quiet, jobs=1)
+
+
+def test_a_model_that_breaks_on_a_prompt_fails_that_prompt_alone(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(generator: Any, group: Any, *others: Any) -> None:
+        if any("folk" in request.prompt.text for request, _ in group):
+            raise RuntimeError("probability tensor contains nan")
+
+    monkeypatch.setattr("audiogen.generation.batch.render_batch", breaking)
+    report = evaluate([Subject("tiny", str(model_folder), takes=1)], PROMPTS, tmp_path / "report", quiet, jobs=1)
+    problems = {each["file"]: each["problem"] for each in report["systems"]["tiny"]["failures"]}
+    assert "probability tensor contains nan" in problems["a-1.wav"]
+
+
+def test_a_clip_that_is_none_fails_what_its_plan_and_length_ask_for(tmp_path: Path) -> None:
+    asks = EvaluationPrompt.build({"id": "a", "prompt": "folk", "seconds": 30, "asked": {"style": "folk"}}, "")
+    score = Score(seconds=30.0, sections=((0.0, "intro"), (12.0, "verse")), energy=((0.0, 0.2), (20.0, 0.8)))
+    told = {"generated_by": "audiogen", "plan": score_to_json(score, Attributes())}
+    (tmp_path / "a-1.json").write_text(json.dumps(told))
+    found = marks_of(Clip(asks, 1, None, None, "is missing"), tmp_path)
+    assert found == {"style": 0, "length": 0, "ending": 0, "sections": 0, "energy_curve": 0}
 
 
 def test_the_same_input_gives_the_same_report_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
