@@ -141,21 +141,23 @@ def faults(seconds: float, measured: dict[str, Any]) -> list[str]:
 
 
 def planned(score: Score) -> list[str]:
-    """The marks that a plan asks for."""
-    asked = {"energy_curve": len(score.energy) > 1, "sections": any(start > 0 for start, _ in score.sections)}
+    """The marks that a plan asks for; one whose energy stands still asks for no curve."""
+    curve = len(score.energy) > 1 and float(np.std([value for _, value in score.energy])) > 0.0
+    asked = {"energy_curve": curve, "sections": any(start > 0 for start, _ in score.sections)}
     return [name for name, wanted in asked.items() if wanted]
 
 
 def plan_marks(score: Score, measured: dict[str, Any]) -> dict[str, float]:
     """How well the clip follows a plan that its JSON tells, or the labels of a recording."""
     found: dict[str, float] = {}
-    if len(score.energy) > 1:
+    asked = planned(score)
+    if "energy_curve" in asked:
         times, heard = np.array(measured["tags"]["energy"]).T
         meant = np.interp(times, *np.array(score.energy).T)
         if meant.std() > 0.02 and heard.std() > 0:
             found["energy_curve"] = float(np.corrcoef(meant, heard)[0, 1])
     starts = [start for start, _ in score.sections if start > 0]
-    if starts and "form" in measured:
+    if "sections" in asked and "form" in measured:
         found["sections"] = boundary_f(starts, measured["form"]["boundaries_seconds"])
     return found
 

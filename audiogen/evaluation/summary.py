@@ -18,7 +18,7 @@ from audiogen.evaluation.clips import (
     marks,
     plan_marks,
     planned,
-)  # fmt: skip
+)
 from audiogen.evaluation.prompts import EvaluationPrompt
 from audiogen.evaluation.statistics import estimate, frechet_distance, kernel_distance
 from audiogen.evaluation.systems import Clip

@@ -42,3 +42,25 @@ def test_the_most_memory_is_not_that_of_the_process_that_started_it() -> None:
     )
     found = float(subprocess.check_output([sys.executable, "-c", told]))
     assert 0 < found < 0.5 * most_memory(torch.device("cpu"))
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="the system has no huge pages")
+def test_the_heap_lies_in_huge_pages() -> None:
+    """Half of the memory asks for them, and takes none of it."""
+    code = """
+from audiogen.training.machine import keep_freed_memory, most_memory
+before = most_memory(torch.device("cpu"))
+keep_freed_memory()
+assert most_memory(torch.device("cpu")) - before < 2**26
+kept = torch.ones(2**24)
+place, inside = kept.data_ptr() + 2**20, False
+for line in open("/proc/self/smaps"):
+    words = line.split()
+    if "-" in words[0] and not words[0].endswith(":"):
+        start, end = (int(each, 16) for each in words[0].split("-"))
+        inside = start <= place < end
+    elif inside and words[0] == "VmFlags:":
+        print("hg" in words)
+"""
+    done = subprocess.run([sys.executable, "-c", "import torch" + code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["True"], done.stderr
